@@ -1,0 +1,107 @@
+"""The contracts of the house: what a driver, a stage, an engine and a sink are.
+
+A stage is a plain object with three verbs, open, process and close, run by one worker loop that owns sockets, clocks,
+ledger and shutdown. A stage knows no ZeroMQ: it can be called in a plain loop, and live and offline give the same bits.
+
+Parts are found by name through entry points (``rtpipe.drivers``, ``rtpipe.engines``, ``rtpipe.sinks``); each names a
+module that holds ``Settings`` (a frozen msgspec struct) and ``Driver``, ``Engine`` or ``Sink``, made as ``Driver(settings)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtpipe.ledger import Flow
+from rtpipe.types import Frame, Packet, Resolution, StreamInfo, Window
+
+
+class Stage(Protocol):
+    """Packets in, packets out."""
+
+    @property
+    def flows(self) -> Mapping[str, Flow]:
+        """The stage's own ledger by kind of thing (``"events"``, ``"frames"``, ``"windows"``)."""
+        ...
+
+    def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
+        """Make ready for these input streams (compile, warm up, open files); returns the streams it will emit.
+
+        May take long; nothing is sent to a stage before it returns. Raises ``RtpipeError``.
+        """
+        ...
+
+    def process(self, packet: Packet) -> Sequence[Packet]:
+        """Take one packet and return what is ready because of it. A sink returns nothing."""
+        ...
+
+    def close(self) -> Sequence[Packet]:
+        """Finish: return what is still inside, close files. Called once, also after a failure."""
+        ...
+
+
+class Sink(Stage, Protocol):
+    """A stage at the end of the line. The worker calls :meth:`idle` when nothing arrived for a few milliseconds (a
+    window's keys and redraws, a file's periodic flush), at least every 20 ms while idle and between packets."""
+
+    def idle(self) -> Sequence[str]:
+        """Do what is due; returns control commands for the pipeline as typed text (``"pause"``, ``"seek 1.5"``)."""
+        ...
+
+
+class Driver(Protocol):
+    """A source of packets: a camera, or the replay of a recording."""
+
+    @property
+    def live(self) -> bool:
+        """True for a camera: it never waits, what overflows downstream is dropped and counted."""
+        ...
+
+    def open(self) -> Sequence[StreamInfo]:
+        """Open the device or file and say what it will send. Raises ``RtpipeError``."""
+        ...
+
+    def read(self, timeout_s: float) -> Sequence[Packet] | None:
+        """The packets that are due, waiting at most ``timeout_s``; empty: nothing yet; None: at the end, for good."""
+        ...
+
+    def control(self, command: str) -> str:
+        """Obey ``pause``, ``resume``, ``step``, ``seek SECONDS``, ``speed FACTOR`` …; returns what was done in words.
+        Raises ``InputError`` for what this driver cannot do."""
+        ...
+
+    def close(self) -> None:
+        """Let the device or file go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What an engine needs: ``representation`` of its window (``"events"``: the events themselves), ``bins``, whether a
+    camera frame is needed, and whether state is carried from window to window."""
+
+    name: str
+    representation: str
+    needs_frame: bool
+    stateful: bool
+    bins: int = 0
+
+
+class Engine(Protocol):
+    """A network or method made ready to run."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def warm(self, resolution: Resolution) -> None:
+        """Compile and run once at this size, so that the first window is not late."""
+        ...
+
+    def reset(self) -> None:
+        """Forget every window seen."""
+        ...
+
+    def infer(self, window: Window) -> Sequence[Frame]:
+        """Frames made from this window: none yet, one, or several. Must not keep the window's buffers."""
+        ...

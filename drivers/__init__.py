@@ -1,0 +1,1 @@
+"""Drivers: one module per kind of camera, and the replay of recordings."""

@@ -1,0 +1,1 @@
+"""Engines: one module per model-free method, one folder per network."""

@@ -11,7 +11,7 @@ from rtpipe.types import Count
 
 
 class Flow(msgspec.Struct, forbid_unknown_fields=True):
-    """One kind of thing through one stage: events, frames or windows ``taken``, ``passed`` on, ``dropped`` by reason."""
+    """One kind of thing through one stage: events, frames or windows taken, passed on, dropped by reason."""
 
     taken: int = 0
     passed: int = 0
@@ -64,7 +64,7 @@ class SentLedger(msgspec.Struct, forbid_unknown_fields=True):
 
 class ReceivedLedger(msgspec.Struct, forbid_unknown_fields=True):
     """The consumer's side of one edge: ``received`` = ``processed`` + ``refused``; ``missed`` is what it knows to be
-    missing from sequence numbers and the producer's counters; ``unexplained`` the gaps that nobody gave a reason for."""
+    missing from sequence numbers and the producer's counters; ``unexplained``: gaps that nobody gave a reason for."""
 
     edge: str
     received: Tally = msgspec.field(default_factory=Tally)

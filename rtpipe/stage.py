@@ -4,7 +4,7 @@ A stage is a plain object with three verbs, open, process and close, run by one 
 ledger and shutdown. A stage knows no ZeroMQ: it can be called in a plain loop, and live and offline give the same bits.
 
 Parts are found by name through entry points (``rtpipe.drivers``, ``rtpipe.engines``, ``rtpipe.sinks``); each names a
-module that holds ``Settings`` (a frozen msgspec struct) and ``Driver``, ``Engine`` or ``Sink``, made as ``Driver(settings)``.
+module that holds ``Settings`` (a frozen msgspec struct) and ``Driver``, ``Engine`` or ``Sink``, made from settings.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class Engine(Protocol):
     """A network or method made ready to run."""
 
     @property
-    def spec(self) -> EngineSpec: ...
+    def spec(self) -> EngineSpec:
+        """What it needs."""
+        ...
 
     def warm(self, resolution: Resolution) -> None:
         """Compile and run once at this size, so that the first window is not late."""

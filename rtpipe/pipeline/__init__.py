@@ -1,0 +1,1 @@
+"""What runs it all: configuration, the worker loop, the supervisor, control, metrics."""

@@ -1,0 +1,1 @@
+"""Events and blurred frames from sharp pictures."""

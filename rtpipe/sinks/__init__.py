@@ -1,0 +1,1 @@
+"""Where packets end: a display, a recording, a video."""

@@ -1,0 +1,1 @@
+"""The numba stage: when a window closes, and what it becomes."""

@@ -1,0 +1,1 @@
+"""rtpipe: a real-time streaming pipeline for event cameras."""

@@ -1,0 +1,101 @@
+"""Events to and from the 8-byte form in which they travel, and the checks that stand before every kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtpipe.kernels import kernel
+from rtpipe.types import MAX_SIDE, Array, Events, PackedEvents, Resolution
+
+LONGEST_US = (1 << 32) - 1
+"""A packet of events spans at most this many µs (71 minutes): cut longer ones before packing."""
+
+ORDER, COORDINATES, POLARITY = "order", "coordinates", "polarity"
+"""Why a column is refused, as :func:`fault` names it."""
+_FAULTS = ("", ORDER, COORDINATES, POLARITY)
+
+
+@kernel()
+def _pack(t: Array, x: Array, y: Array, p: Array, dt: Array, x_out: Array, yp: Array) -> None:
+    t0 = t[0]
+    for i in range(t.size):
+        dt[i] = np.uint32(t[i] - t0)
+        x_out[i] = x[i]
+        yp[i] = y[i] | (np.uint16(p[i]) << np.uint16(15))
+
+
+@kernel()
+def _unpack(t0: int, dt: Array, yp: Array, t: Array, y: Array, p: Array) -> None:
+    for i in range(dt.size):
+        t[i] = t0 + np.int64(dt[i])
+        y[i] = yp[i] & np.uint16(0x7FFF)
+        p[i] = np.uint8(yp[i] >> np.uint16(15))
+
+
+@kernel()
+def _fault(t: Array, x: Array, y: Array, p: Array, width: int, height: int) -> int:
+    top_x = np.uint16(0)
+    top_y = np.uint16(0)
+    top_p = np.uint8(0)
+    backwards = False
+    for i in range(t.size):
+        top_x = max(top_x, x[i])
+        top_y = max(top_y, y[i])
+        top_p = max(top_p, p[i])
+    for i in range(1, t.size):
+        backwards |= t[i] < t[i - 1]
+    if backwards:
+        return 1
+    if top_x >= width or top_y >= height:
+        return 2
+    return 3 if top_p > 1 else 0
+
+
+@kernel()
+def _packed_fault(dt: Array, x: Array, yp: Array, width: int, height: int) -> int:
+    top_x = np.uint16(0)
+    top_y = np.uint16(0)
+    backwards = False
+    for i in range(dt.size):
+        top_x = max(top_x, x[i])
+        top_y = max(top_y, yp[i] & np.uint16(0x7FFF))
+    for i in range(1, dt.size):
+        backwards |= dt[i] < dt[i - 1]
+    if backwards:
+        return 1
+    return 2 if top_x >= width or top_y >= height else 0
+
+
+def fault(events: Events | PackedEvents, resolution: Resolution) -> str:
+    """What is wrong with these events for a sensor of ``resolution``: ``""``, ``"order"``, ``"coordinates"`` or
+    ``"polarity"``. One pass, no copy; kernels that index by coordinate rely on it."""
+    if len(events) == 0:
+        return ""
+    width, height = resolution
+    if isinstance(events, PackedEvents):
+        return _FAULTS[_packed_fault(events.dt, events.x, events.yp, width, height)]
+    return _FAULTS[_fault(events.t, events.x, events.y, events.p, width, height)]
+
+
+def pack(events: Events) -> PackedEvents:
+    """``events`` as 8 bytes each. They must be in order, below ``MAX_SIDE`` and span at most ``LONGEST_US``
+    (``ValueError`` otherwise). Allocates."""
+    n = len(events)
+    dt, x, yp = np.empty(n, np.uint32), np.empty(n, np.uint16), np.empty(n, np.uint16)
+    if n == 0:
+        return PackedEvents(0, dt, x, yp)
+    wrong = fault(events, (MAX_SIDE, MAX_SIDE))
+    if wrong:
+        raise ValueError(f"events cannot be packed: bad {wrong}")
+    if int(events.t[-1]) - int(events.t[0]) > LONGEST_US:
+        raise ValueError(f"events cannot be packed: they span more than {LONGEST_US} µs")
+    _pack(events.t, events.x, events.y, events.p, dt, x, yp)
+    return PackedEvents(int(events.t[0]), dt, x, yp)
+
+
+def unpack(packed: PackedEvents) -> Events:
+    """The events again, with int64 µs times. Allocates all but ``x``, which stays a view."""
+    n = len(packed)
+    t, y, p = np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint8)
+    _unpack(packed.t0, packed.dt, packed.yp, t, y, p)
+    return Events(t, packed.x, y, p)

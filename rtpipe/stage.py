@@ -42,11 +42,19 @@ class Stage(Protocol):
 
 
 class Sink(Stage, Protocol):
-    """A stage at the end of the line. The worker calls :meth:`idle` when nothing arrived for a few milliseconds (a
-    window's keys and redraws, a file's periodic flush), at least every 20 ms while idle and between packets."""
+    """A stage at the end of the line.
+
+    Its module also holds ``DELIVERY`` (``"every"``: all packets in order; ``"latest"``: only the newest of each stream,
+    what is skipped is counted) and ``wants(settings) -> tuple[str, ...]``, the kinds of streams it takes.
+    """
 
     def idle(self) -> Sequence[str]:
-        """Do what is due; returns control commands for the pipeline as typed text (``"pause"``, ``"seek 1.5"``)."""
+        """Do what is due (keys, redraws, a periodic flush) without blocking; called between packets and at least every
+        20 ms. Returns commands for the pipeline as text (``"pause"``, ``"seek 1.5"``, ``"stop"``)."""
+        ...
+
+    def status(self, line: str) -> None:
+        """The pipeline's state in one line (rate, latency, loss, speed), twice a second, for an overlay or a log."""
         ...
 
 

@@ -43,6 +43,11 @@ class Reader(Protocol):
         """Trigger signals, in packets of the file's own size."""
         ...
 
+    def truth(self, t0: int | None = None, t1: int | None = None) -> Iterator[Frame]:
+        """Sharp pictures that came with the recording (simulated or from a second camera), ``source="truth"``; often none.
+        Never part of :meth:`packets`: they are for scores."""
+        ...
+
     def events(self, t0: int | None = None, t1: int | None = None) -> Events:
         """All events with ``t0 <= t < t1`` at once (mind the memory)."""
         ...

@@ -20,7 +20,7 @@ def names(group: str) -> tuple[str, ...]:
 
 @cache
 def load(group: str, name: str) -> ModuleType:
-    """The module behind ``name``. Raises ``InputError`` that lists the names there are, or says what is not installed."""
+    """The module behind ``name``. Raises ``InputError`` that lists the names there are or says what is missing."""
     for point in entry_points(group=f"rtpipe.{group}"):
         if point.name == name:
             try:

@@ -44,7 +44,7 @@ class Reader(Protocol):
         ...
 
     def truth(self, t0: int | None = None, t1: int | None = None) -> Iterator[Frame]:
-        """Sharp pictures that came with the recording (simulated or from a second camera), ``source="truth"``; often none.
+        """Sharp pictures that came with the recording (simulated or from a second camera), ``source="truth"``.
         Never part of :meth:`packets`: they are for scores."""
         ...
 

@@ -2,3 +2,73 @@
 
 ``open_recording(path)`` finds the module that knows the file (entry points ``rtpipe.formats``) and opens it.
 """
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+from rtpipe import registry
+from rtpipe.errors import FormatError, InputError
+from rtpipe.formats.recording import Recording
+
+HEAD_BYTES = 4096
+"""How much of a file a format's ``probe`` gets to see."""
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The name of the format of ``path``, told from its content.
+
+    Each format module offers ``probe(path, head: bytes) -> bool``, ``head`` being the first ``HEAD_BYTES`` of the file.
+    Raises ``InputError`` for a missing file and ``FormatError`` for an empty file, a folder or an unknown kind.
+    """
+    file = Path(path)
+    head = _head(file)
+    known = []
+    for name in registry.names("formats"):
+        try:
+            module = registry.load("formats", name)
+        except InputError:  # a format whose package is missing must not keep the others from opening
+            continue
+        if module.probe(file, head):
+            return name
+        known.append(f"{name} ({module.DESCRIPTION})")
+    raise FormatError(f"{file}: not a recording that rtpipe knows; it reads {', '.join(known)}")
+
+
+def open_recording(path: str | os.PathLike[str], **options: Any) -> Recording:
+    """Open a recording of any supported format for reading (a context manager).
+
+    ``options`` are the format's own (``exposure_us`` …), those of its ``Reader``. Raises ``InputError`` or
+    ``FormatError``, a line that names the file and the place.
+    """
+    name = format_of(path)
+    reader = registry.load("formats", name).Reader
+    allowed = _options(reader)
+    for option in options:
+        if option not in allowed:
+            offered = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
+            raise InputError(f"{path}: a recording of format {name} knows no option {option!r}; {offered}")
+    recording: Recording = reader(Path(path), **options)
+    return recording
+
+
+def _head(file: Path) -> bytes:
+    if file.is_dir():
+        raise FormatError(f"{file} is a folder; a recording is one file")
+    try:
+        if not file.is_file():  # a pipe or a device could block for ever
+            raise InputError(f"{file}: no such file")
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise FormatError(f"{file}: the file is empty")
+    return head
+
+
+def _options(reader: type) -> tuple[str, ...]:
+    return tuple(p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY)

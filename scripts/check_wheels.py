@@ -138,7 +138,8 @@ def main() -> int:
     wanted = requirements(PYPROJECT.read_text(encoding="utf-8"), options.extra or ["cameras"])
     pythons = options.python or ["3.10", "3.12"]
     with ThreadPoolExecutor() as pool:
-        answers = dict(zip(pythons, pool.map(lambda python: ask(wanted, python, options.machine), pythons)))
+        replies = pool.map(lambda python: ask(wanted, python, options.machine), pythons)
+        answers = dict(zip(pythons, replies, strict=True))
     print(table(wanted, answers))
     for python, answer in answers.items():
         for requirement, why in answer.missing.items():

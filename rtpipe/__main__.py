@@ -1,0 +1,5 @@
+"""``python -m rtpipe`` is ``rtpipe``."""
+
+from rtpipe.cli import main
+
+main()

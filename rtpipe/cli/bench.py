@@ -1,0 +1,64 @@
+"""``rtpipe bench``: measurements on this machine, each beside the peers that are installed, as ratios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Measure this machine: every figure beside the peers that are installed, in one run, as ratios.",
+    no_args_is_help=True,
+)
+Seconds = Annotated[float, typer.Option(help="Roughly how long each contender is measured.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")]
+
+
+@app.command()
+def window(
+    files: Annotated[list[Path] | None, typer.Argument(help="Recordings; none: synthetic streams only.")] = None,
+    seconds: Seconds = 1.0,
+    json: Json = False,
+) -> None:
+    """Events into tensors: voxel grid, SCER, counts, beside NumPy, torch and eventcv.
+
+    Example: rtpipe bench window city.aedat4
+    """
+    from rtpipe.bench.window import measure
+
+    _print(measure(files=files or [], seconds=seconds), json)
+
+
+@app.command()
+def transport(seconds: Seconds = 1.0, json: Json = False) -> None:
+    """Events from one process to another over ipc, beside plain ZeroMQ.
+
+    Example: rtpipe bench transport --json
+    """
+    from rtpipe.bench.transport import measure
+
+    _print(measure(seconds=seconds), json)
+
+
+@app.command()
+def latency(seconds: Seconds = 5.0, json: Json = False) -> None:
+    """Arrival at the host to tensor ready, over real processes at 1 and 10 Mev/s: p50 and p99.
+
+    Example: rtpipe bench latency --seconds 10
+    """
+    from rtpipe.bench.latency import measure
+
+    _print(measure(seconds=seconds), json)
+
+
+def _print(rows: object, json: bool) -> None:
+    import msgspec
+    from rich.console import Console
+
+    from rtpipe.bench.row import table
+
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+    else:
+        Console().print(table(rows))  # type: ignore[arg-type]

@@ -1,0 +1,35 @@
+"""``rtpipe control``: steer a running pipeline through its control socket."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def control(
+    command: Annotated[list[str], typer.Argument(help="pause, resume, step, seek S, speed X, record on|off, mark …")],
+    run: Annotated[int | None, typer.Option(help="The process number of the run, if several are running.")] = None,
+) -> None:
+    """Steer a running pipeline: pause | resume | step | seek SECONDS | seek +S | seek -S | speed FACTOR | record on|off |
+    mark TEXT | status | stop.
+
+    Examples:
+
+        rtpipe control pause
+
+        rtpipe control seek 1.5
+
+        rtpipe control -- seek -1
+
+        rtpipe control status
+    """
+    from rtpipe.errors import InputError
+    from rtpipe.pipeline import rundir
+    from rtpipe.pipeline.control import ask
+    from rtpipe.pipeline.messages import check_command
+
+    answer = ask(rundir.find(run), check_command(" ".join(command)))
+    if not answer.ok:
+        raise InputError(answer.text)
+    typer.echo(answer.text)

@@ -1,0 +1,144 @@
+"""``rtpipe run``: a pipeline file, or the name of a shipped one, from its sources to its sinks."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rtpipe.pipeline.supervisor import RunResult
+
+
+def run(
+    config: Annotated[str, typer.Argument(help="A pipeline file, or the name of a shipped one (replay-deblur).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Any key of the file, by its path.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A recording or a driver in place of the file's first source.")
+    ] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Without displays.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON at the end.")] = False,
+) -> None:
+    """Run a pipeline until its source ends; Ctrl-C (once) stops it with everything drained and closed.
+
+    Examples:
+
+        rtpipe run replay-deblur --source city.aedat4
+
+        rtpipe run replay-deblur --source city.aedat4 sources.camera.speed=0.5 sources.camera.loop=true
+
+        rtpipe run my-pipeline.yaml sinks.0.dir=/data --headless
+
+    While it runs, `rtpipe control pause`, `rtpipe control "seek 1.5"` and the like steer it.
+    """
+    from rtpipe.pipeline.config import load
+
+    result = execute(load(config, source=source, overrides=overrides or []), headless=headless, quiet=json)
+    if json:
+        typer.echo(as_json(result))
+    else:
+        show(result)
+    raise typer.Exit(result.exit_code)
+
+
+def execute(config: object, *, headless: bool, quiet: bool) -> RunResult:
+    """Run a checked pipeline with its status on the terminal."""
+    from dataclasses import replace
+
+    from rtpipe.pipeline.config import PipelineConfig
+    from rtpipe.pipeline.supervisor import Supervisor
+
+    assert isinstance(config, PipelineConfig)
+    if headless:
+        config = replace(config, sinks={n: part for n, part in config.sinks.items() if part.kind != "display"})
+    with _terminal(quiet) as on_status:
+        return Supervisor(config, on_status=on_status).run()
+
+
+class _terminal:  # noqa: N801  (reads as a verb: with _terminal(...))
+    """One status line that is rewritten in place on a terminal, and nothing elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Callable[[str], None]:
+        return self._say
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            sys.stderr.write("\r\x1b[2K")
+
+    def _say(self, line: str) -> None:
+        if self._live:
+            import shutil
+
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[2K{line[:width]}")
+            sys.stderr.flush()
+
+
+def show(result: RunResult) -> None:
+    """The ledger as a table, what was lost by name, where the files are, and what went wrong (to stderr)."""
+    from rich.console import Console
+
+    from rtpipe.pipeline import accounts
+
+    if result.exit_code != 2:
+        console = Console()
+        console.print(accounts.table(result.accounts))
+        for line in accounts.losses(result.accounts):
+            console.print(line, highlight=False)
+        for name, fact, value in facts(result):
+            console.print(f"{name}: {fact} {value}", highlight=False, soft_wrap=True)
+    for error in result.errors:
+        typer.echo(f"rtpipe: {error}", err=True)
+    if result.log_directory is not None:
+        typer.echo(f"rtpipe: what the processes printed is in {result.log_directory}", err=True)
+
+
+def facts(result: RunResult) -> list[tuple[str, str, str]]:
+    """(worker, what, value) of everything the parts had to say at their end: files written, the engine's estimate."""
+    return [
+        (name, fact, value)
+        for name, account in result.accounts.items()
+        if account.last is not None
+        for fact, value in account.last.facts.items()
+    ]
+
+
+def as_json(result: RunResult) -> str:
+    """The run as JSON: exit code, errors, losses, each edge and stage."""
+    import msgspec
+
+    from rtpipe.pipeline import accounts
+
+    return json_module.dumps(
+        {
+            "exit_code": result.exit_code,
+            "errors": list(result.errors),
+            "losses": accounts.losses(result.accounts),
+            "seconds": round(result.seconds, 3),
+            "edges": {
+                edge.name: {
+                    "offered": msgspec.to_builtins(edge.offered),
+                    "delivered": msgspec.to_builtins(edge.delivered),
+                    "dropped": msgspec.to_builtins(edge.dropped),
+                    "latency": msgspec.to_builtins(edge.latency),
+                }
+                for edge in accounts.edges(result.accounts)
+            },
+            "stages": {
+                name: msgspec.to_builtins(account.last.flows)
+                for name, account in result.accounts.items()
+                if account.last is not None and account.last.flows
+            },
+            "deaths": {name: account.deaths for name, account in result.accounts.items() if account.deaths},
+            "facts": [{"of": name, "fact": fact, "value": value} for name, fact, value in facts(result)],
+        },
+        indent=2,
+    )

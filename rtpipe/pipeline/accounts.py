@@ -1,0 +1,155 @@
+"""The whole run's ledger: what each side of each edge counted, whether it balances, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from rtpipe.ledger import ReceivedLedger, SentLedger, Tally, check
+from rtpipe.pipeline.messages import Latency, Report, WorkerPlan
+
+
+@dataclass
+class Account:
+    """One worker's reports: the last of each life (a worker that died and was restarted has several)."""
+
+    plan: WorkerPlan
+    lives: list[Report] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> Report | None:
+        """The newest report."""
+        return self.lives[-1] if self.lives else None
+
+    @property
+    def undisturbed(self) -> bool:
+        """It lived once, to its proper end."""
+        return len(self.lives) == 1 and not self.deaths and self.lives[0].state == "done"
+
+
+@dataclass(frozen=True)
+class EdgeAccount:
+    """Both sides of one edge over all lives of both."""
+
+    name: str
+    sent: Sequence[SentLedger]
+    received: Sequence[ReceivedLedger]
+    latency: Latency | None
+
+    @property
+    def offered(self) -> Tally:
+        """What the producer wanted to send."""
+        return _sum(ledger.offered for ledger in self.sent)
+
+    @property
+    def delivered(self) -> Tally:
+        """What the consumer has processed and the producer was told of."""
+        return _sum(ledger.acknowledged for ledger in self.sent)
+
+    @property
+    def dropped(self) -> dict[str, Tally]:
+        """What did not get through, by reason, as both sides named it."""
+        reasons: dict[str, Tally] = {}
+        for ledger in self.sent:
+            for reason, tally in ledger.dropped.items():
+                reasons.setdefault(reason, Tally()).add(tally.count)
+        for received in self.received:
+            for reason, tally in received.refused.items():
+                reasons.setdefault(f"refused: {reason}", Tally()).add(tally.count)
+        return reasons
+
+
+def _sum(tallies: object) -> Tally:
+    total = Tally()
+    for tally in tallies:  # type: ignore[attr-defined]
+        total.add(tally.count)
+    return total
+
+
+def edges(accounts: Mapping[str, Account]) -> list[EdgeAccount]:
+    """Every edge of the plan, in its order."""
+    result = []
+    for consumer in accounts.values():
+        for item in consumer.plan.inputs:
+            name = f"{item.producer}->{consumer.plan.name}"
+            producer = accounts[item.producer]
+            sent = [s for life in producer.lives for s in life.sent if s.edge == name]
+            received = [r for life in consumer.lives for r in life.received if r.edge == name]
+            latency = consumer.last.latency.get(name) if consumer.last is not None else None
+            result.append(EdgeAccount(name, sent, received, latency))
+    return result
+
+
+def problems(accounts: Mapping[str, Account]) -> list[str]:
+    """What does not balance, one line each, naming the edge or stage. Empty when every loss has a name.
+
+    Where a side died, only what the surviving side counted can be held to account; the death itself is reported by
+    :func:`losses`.
+    """
+    found: list[str] = []
+    for edge in edges(accounts):
+        producer, consumer = (accounts[name] for name in edge.name.split("->"))
+        for ledger in edge.received:
+            if ledger.unexplained.packets:
+                found.append(
+                    f"edge {edge.name}: {ledger.unexplained.packets} packets are missing and nobody counted them"
+                )
+        if producer.undisturbed and not edge.sent:
+            found.append(f"edge {edge.name}: the producer kept no ledger of it")
+        if producer.undisturbed and consumer.undisturbed and edge.sent and edge.received:
+            wrong = check(edge.sent[0], edge.received[0])
+            if wrong is not None and wrong not in found:
+                found.append(wrong)
+        elif producer.undisturbed and edge.sent:
+            total = _sum(edge.sent[0].dropped.values())
+            total.add(edge.delivered.count)
+            if total != edge.offered:
+                found.append(
+                    f"edge {edge.name}: {edge.offered.packets} packets offered, {total.packets} delivered or dropped"
+                )
+    for account in accounts.values():
+        life = account.last
+        for kind, flow in life.flows.items() if life is not None and life.state == "done" else ():
+            if not flow.balanced:
+                found.append(
+                    f"stage {account.plan.name}: {flow.taken} {kind} taken, {flow.passed} passed on, "
+                    f"{sum(flow.dropped.values())} dropped"
+                )
+    return found
+
+
+def losses(accounts: Mapping[str, Account]) -> list[str]:
+    """What was lost and is accounted for, in words: deaths, and drops other than what a display skips."""
+    lines = [f"{name} {death}" for name, account in accounts.items() for death in account.deaths]
+    for edge in edges(accounts):
+        for reason, tally in edge.dropped.items():
+            if reason != "skipped":
+                lines.append(f"edge {edge.name}: {tally.packets} packets ({tally.events:,} events) lost: {reason}")
+    return lines
+
+
+def table(accounts: Mapping[str, Account]) -> Table:
+    """The ledger as a person reads it: every edge, then every stage."""
+    result = Table(title="ledger", title_justify="left", header_style="bold")
+    for heading in ("edge or stage", "in", "out", "dropped, by reason", "p50 ms", "p99 ms"):
+        result.add_column(heading, justify="left" if heading in ("edge or stage", "dropped, by reason") else "right")
+    for edge in edges(accounts):
+        dropped = ", ".join(
+            f"{reason} {t.packets:,}" + (f" ({t.events:,} ev)" if t.events else "")
+            for reason, t in edge.dropped.items()
+        )
+        latency = (f"{edge.latency.p50_us / 1e3:.2f}", f"{edge.latency.p99_us / 1e3:.2f}") if edge.latency else ("", "")
+        result.add_row(edge.name, _amount(edge.offered), _amount(edge.delivered), dropped or "0", *latency)
+    for name, account in accounts.items():
+        life = account.last
+        for kind, flow in life.flows.items() if life is not None else ():
+            dropped = ", ".join(f"{reason} {n:,}" for reason, n in flow.dropped.items())
+            result.add_row(f"{name}: {kind}", f"{flow.taken:,}", f"{flow.passed:,}", dropped or "0", "", "")
+    return result
+
+
+def _amount(tally: Tally) -> str:
+    return f"{tally.packets:,} pk" + (f" / {tally.events:,} ev" if tally.events else "")

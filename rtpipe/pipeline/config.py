@@ -1,0 +1,186 @@
+"""Pipeline files: YAML to typed structs, with every name looked up and every impossible pair refused before a run.
+
+A part (driver, engine, sink) keeps its own settings in its own module; here they are only found and checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from rtpipe import registry
+from rtpipe.errors import ConfigError, InputError
+from rtpipe.pipeline.document import Document, convert, override, parse
+from rtpipe.window.stage import WindowSettings
+
+TOP = ("sources", "window", "engine", "sinks")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A driver, engine or sink by name, with its settings: ``settings`` is the module's own frozen struct."""
+
+    name: str
+    kind: str
+    module: ModuleType
+    settings: msgspec.Struct
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain data, to travel to the worker."""
+        data: dict[str, Any] = msgspec.to_builtins(self.settings)
+        return data
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """A checked pipeline: what runs and how. ``sources`` and ``sinks`` by their names in this run."""
+
+    name: str
+    sources: Mapping[str, Part]
+    window: WindowSettings | None
+    engine: Part | None
+    sinks: Mapping[str, Part]
+
+
+def shipped() -> dict[str, Path]:
+    """The pipeline files that come with rtpipe, by name."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "configs", package.parent / "configs")
+    return {file.stem: file for place in places if place.is_dir() for file in sorted(place.glob("*.yaml"))}
+
+
+def find(config: str) -> Path:
+    """The file that ``config`` means: a path, or the name of a shipped one. Raises ``InputError``."""
+    path = Path(config)
+    if path.is_file():
+        return path
+    files = shipped()
+    name = path.name.removesuffix(".yaml")
+    if name in files and (config == name or path.parent.name in ("", "configs")):
+        return files[name]
+    raise InputError(
+        f"{config}: no such file, and no shipped pipeline of that name; shipped: {', '.join(sorted(files))}"
+    )
+
+
+def load(config: str, *, source: str | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read and check a pipeline file. ``source``: a recording or a driver that takes the place of the file's first
+    source. Raises ``InputError`` and ``ConfigError``."""
+    path = find(config)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    document = parse(text, str(path))
+    if source is not None:
+        document = _with_source(document, source)
+    return check(override(document, overrides))
+
+
+def _with_source(document: Document, source: str) -> Document:
+    sources = document.data.get("sources") or {}
+    if not isinstance(sources, dict):
+        raise document.error(("sources",), "a mapping of sources by name is wanted")
+    name = next(iter(sources), "camera")
+    old = sources.get(name) if isinstance(sources.get(name), dict) else {}
+    if source in registry.names("drivers") and not Path(source).exists():
+        part = {"driver": source}
+    else:
+        kept = {key: value for key, value in old.items() if key != "path"} if old.get("driver") == "replay" else {}
+        part = {**kept, "driver": "replay", "path": source}
+    return Document(document.name, {**document.data, "sources": {**sources, name: part}}, document.lines)
+
+
+def check(document: Document) -> PipelineConfig:
+    """The typed pipeline of a document. Raises ``ConfigError`` with file, line, key and what is allowed."""
+    for key in document.data:
+        if key not in TOP:
+            raise document.error((key,), f"a pipeline file has no such key; allowed: {', '.join(TOP)}")
+    sources = _sources(document)
+    window = engine = None
+    if document.data.get("window") is not None:
+        window = convert(document, ("window",), document.data["window"], WindowSettings, what="window")
+        if window.of not in sources:
+            raise document.error(("window", "of"), f"there is no source {window.of!r}; sources: {', '.join(sources)}")
+    if document.data.get("engine") is not None:
+        engine = _part(document, ("engine",), document.data["engine"], "engines", "network", "engine")
+    sinks = _sinks(document)
+    _check_pairs(document, window, engine, sinks)
+    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks)
+
+
+def _sources(document: Document) -> dict[str, Part]:
+    data = document.data.get("sources")
+    if not isinstance(data, dict) or not data:
+        raise document.error(("sources",), "at least one source is wanted, as sources: {camera: {driver: …}}")
+    for name in data:
+        if not str(name).isidentifier():
+            raise document.error(("sources", name), "a source's name is one word of letters, digits and _")
+    return {name: _part(document, ("sources", name), item, "drivers", "driver", name) for name, item in data.items()}
+
+
+def _sinks(document: Document) -> dict[str, Part]:
+    data = document.data.get("sinks") or []
+    if not isinstance(data, list):
+        raise document.error(("sinks",), "a list of sinks is wanted, as - {sink: display}")
+    sinks: dict[str, Part] = {}
+    for index, item in enumerate(data):
+        kind = item.get("sink") if isinstance(item, dict) else None
+        name = str(kind) if kind not in sinks else f"{kind}-{index}"
+        sinks[name] = _part(document, ("sinks", index), item, "sinks", "sink", name)
+    return sinks
+
+
+def _part(document: Document, path: tuple[str | int, ...], item: Any, group: str, key: str, name: str) -> Part:
+    if not isinstance(item, dict) or not isinstance(item.get(key), str):
+        known = ", ".join(registry.names(group))
+        raise document.error(path, f"a mapping with {key}: NAME is wanted; installed: {known}")
+    try:
+        module = registry.load(group, item[key])
+    except InputError as error:
+        raise document.error((*path, key), str(error)) from error
+    rest = {k: v for k, v in item.items() if k != key}
+    settings = convert(document, path, rest, module.Settings, what=f"{key} {item[key]}")
+    return Part(name, item[key], module, settings)
+
+
+def _check_pairs(
+    document: Document, window: WindowSettings | None, engine: Part | None, sinks: Mapping[str, Part]
+) -> None:
+    if engine is not None and window is None:
+        raise document.error(("engine",), "an engine eats windows: add a window section")
+    if window is not None and engine is None:
+        raise document.error(("window",), "windows are for an engine: add an engine section, or leave window out")
+    if engine is not None and window is not None:
+        spec = engine.module.Engine(engine.settings).spec
+        if spec.needs_frame and window.by != "exposure":
+            raise document.error(
+                ("window", "by"), f"{engine.kind} needs the camera's frame in each window: use by: exposure"
+            )
+    for index, sink in enumerate(sinks.values()):
+        wanted = set(sink.module.wants(sink.settings))
+        if engine is None and wanted & {"output", "picture"}:
+            raise document.error(("sinks", index), f"{sink.kind} shows an engine's output, and there is no engine")
+
+
+def describe(config: PipelineConfig) -> dict[str, Any]:
+    """The whole pipeline as plain data, every default spelled out: kept with every recording."""
+    parts = {"sources": config.sources, "sinks": config.sinks}
+    result: dict[str, Any] = {
+        group: {name: {"kind": part.kind, **part.plain} for name, part in items.items()}
+        for group, items in parts.items()
+    }
+    if config.window is not None:
+        result["window"] = msgspec.to_builtins(config.window)
+    if config.engine is not None:
+        result["engine"] = {"kind": config.engine.kind, **config.engine.plain}
+    return result
+
+
+__all__ = ["ConfigError", "Part", "PipelineConfig", "check", "describe", "find", "load", "shipped"]

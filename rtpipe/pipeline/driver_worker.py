@@ -1,0 +1,134 @@
+"""The loop around a driver: read what is due, publish it, wait for consumers where the driver can wait."""
+
+from __future__ import annotations
+
+import time
+
+import zmq
+
+from rtpipe.errors import RtpipeError
+from rtpipe.pipeline.link import Link
+from rtpipe.pipeline.messages import Absent, Answer, Do, Report, Stop, WorkerPlan
+from rtpipe.sockets import Publisher
+from rtpipe.stage import Driver
+from rtpipe.types import Packet, StreamInfo
+
+READ_TIMEOUT_S = 0.002
+DRAIN_S = 10.0
+"""How long a consumer may make no progress at the end before its packets are given up and counted."""
+
+
+class DriverWorker:
+    """Runs one :class:`~rtpipe.stage.Driver` until its end or an order to stop."""
+
+    def __init__(self, plan: WorkerPlan, driver: Driver, link: Link, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        assert plan.endpoint is not None
+        self._plan, self._driver, self._link = plan, driver, link
+        self._publisher = Publisher(plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context)
+        self._poller = zmq.Poller()
+        self._poller.register(self._publisher.socket, zmq.POLLIN)
+        self._poller.register(link.socket, zmq.POLLIN)
+        self._stopping = False
+        self._last: dict[str, Packet] = {}
+        self._streams: tuple[StreamInfo, ...] = ()
+
+    def run(self) -> None:
+        """Blocks until every packet is accounted for. Raises ``RtpipeError`` where the device or file fails."""
+        try:
+            self._streams = tuple(self._driver.open())
+            self._publisher.announce(self._streams)
+            self._await_consumers()
+            self._resume()
+            failure = self._pump()
+            self._end()
+            self._drain()
+            self._report("done")
+            if failure is not None:
+                raise failure
+        finally:
+            self._driver.close()
+            self._publisher.close(200)
+
+    def _await_consumers(self) -> None:
+        while not self._publisher.ready and not self._stopping:
+            self._attend(10)
+
+    def _resume(self) -> None:
+        resume_after = getattr(self._driver, "resume_after", None)
+        seen = {stream: seq for stream, seq in self._publisher.resume.items() if seq >= 0}
+        if resume_after is not None and seen:
+            resume_after(seen)
+
+    def _pump(self) -> RtpipeError | None:
+        """Read and publish until the end; returns what broke the driver, after which what was read is still delivered."""
+        while not self._stopping:
+            self._attend(0)
+            if not self._plan.live and not self._publisher.room:
+                self._attend(5)
+                continue
+            try:
+                packets = self._driver.read(READ_TIMEOUT_S)
+            except RtpipeError as error:
+                return error
+            if packets is None:
+                return None
+            for packet in packets:
+                self._publish(packet)
+        return None
+
+    def _publish(self, packet: Packet) -> None:
+        self._last[packet.stream] = packet
+        self._publisher.publish(packet)
+
+    def _end(self) -> None:
+        """Every announced stream gets its end packet, if the driver did not send one itself (stopped, failed)."""
+        now = time.monotonic_ns()
+        for stream in self._streams:
+            last = self._last.get(stream.name)
+            if last is None:
+                self._publish(Packet(stream.name, 0, 0, 0, now, end=True))
+            elif not last.end:
+                self._publish(
+                    Packet(stream.name, last.seq + 1, last.t_last, last.t_last, now, epoch=last.epoch, end=True)
+                )
+
+    def _drain(self) -> None:
+        progress, deadline = self._acknowledged(), time.monotonic() + DRAIN_S
+        while not self._publisher.drained and time.monotonic() < deadline:
+            self._attend(10)
+            if self._acknowledged() != progress:
+                progress, deadline = self._acknowledged(), time.monotonic() + DRAIN_S
+
+    def _acknowledged(self) -> int:
+        return sum(ledger.acknowledged.packets for ledger in self._publisher.ledgers())
+
+    def _attend(self, timeout_ms: int) -> None:
+        """Serve consumers and obey orders, waiting at most ``timeout_ms`` for either."""
+        if timeout_ms:
+            self._poller.poll(timeout_ms)
+        self._publisher.serve()
+        for order in self._link.receive():
+            if isinstance(order, Stop):
+                self._stopping = True
+            elif isinstance(order, Absent):
+                self._publisher.mark_absent(order.consumer, order.will_return)
+            elif isinstance(order, Do):
+                try:
+                    self._link.send(Answer(order.id, True, self._driver.control(order.command)))
+                except RtpipeError as error:
+                    self._link.send(Answer(order.id, False, str(error)))
+        if self._link.report_due:
+            self._report("running" if self._publisher.ready else "waiting")
+
+    def _report(self, state: str) -> None:
+        progress = getattr(self._driver, "progress", None)
+        now_s, duration_s = progress() if progress is not None else (None, None)
+        self._link.send(
+            Report(
+                self._plan.name,
+                state,
+                sent=self._publisher.ledgers(),
+                position_s=now_s,
+                duration_s=duration_s,
+            )
+        )

@@ -1,0 +1,191 @@
+"""What the supervisor, its workers and a person's control connection say to each other: typed, msgpack, one union each way.
+
+Nothing here carries data packets; those go over :mod:`rtpipe.sockets`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from rtpipe.errors import InputError, WireError
+from rtpipe.ledger import Flow, ReceivedLedger, SentLedger
+
+VERSION = 1
+MAX_BYTES = 1 << 22
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Arrival at this host to processed, over one edge: number of packets, p50 and p99 in µs."""
+
+    n: int
+    p50_us: float
+    p99_us: float
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """A worker's state, four times a second and once at its end (``state`` ``"done"``). All counts are cumulative."""
+
+    name: str
+    state: str
+    sent: list[SentLedger] = []
+    received: list[ReceivedLedger] = []
+    flows: dict[str, Flow] = {}
+    latency: dict[str, Latency] = {}
+    facts: dict[str, str] = {}
+    position_s: float | None = None
+    duration_s: float | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A worker cannot go on: ``kind`` ``"input"`` (the user's to mend), ``"world"`` (disk, device) or ``"bug"``."""
+
+    name: str
+    kind: str
+    text: str
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """What became of a :class:`Do` (from a worker) or a :class:`Request` (to a person)."""
+
+    id: int
+    ok: bool
+    text: str
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """A command that a sink's user gave (a key in the display)."""
+
+    name: str
+    command: str
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """A person's command through the control socket; answered by :class:`Answer` with the same ``id``."""
+
+    id: int
+    command: str
+
+
+FromWorker: TypeAlias = Report | Failed | Answer | Ask | Request
+
+
+class Do(msgspec.Struct, frozen=True, tag="do"):
+    """Obey a command; answer with the same ``id``."""
+
+    id: int
+    command: str
+
+
+class Absent(msgspec.Struct, frozen=True, tag="absent"):
+    """This consumer died. ``will_return``: it is being restarted."""
+
+    consumer: str
+    will_return: bool
+
+
+class Status(msgspec.Struct, frozen=True, tag="status"):
+    """The pipeline's state in one line, for overlays."""
+
+    line: str
+
+
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Text to keep with a recording (``name``: ``"ledger"``, ``"mark"``)."""
+
+    name: str
+    text: str
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Finish: a driver stops reading, everything else drains and closes."""
+
+
+ToWorker: TypeAlias = Do | Absent | Status | Note | Stop
+
+
+class InputPlan(msgspec.Struct, frozen=True):
+    """One edge as its consumer sees it."""
+
+    producer: str
+    endpoint: str
+    kinds: list[str]
+    delivery: str
+
+
+class WorkerPlan(msgspec.Struct, frozen=True):
+    """All that one worker process needs. ``role`` ``"driver"``, ``"engine"`` (windows and engine) or ``"sink"``;
+    ``part`` the driver's, engine's or sink's name; ``consumers`` who must have answered before the first packet."""
+
+    name: str
+    role: str
+    part: str
+    settings: dict[str, Any]
+    control: str
+    live: bool
+    endpoint: str | None = None
+    inputs: list[InputPlan] = []
+    consumers: list[str] = []
+    window: dict[str, Any] | None = None
+    picture: bool = False
+    notes: dict[str, str] = {}
+
+
+Message = TypeVar("Message")
+_encoder = msgspec.msgpack.Encoder()
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One message as bytes: a version byte, then msgpack."""
+    return bytes([VERSION]) + _encoder.encode(message)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Message], data: bytes) -> Message:
+    if not data or len(data) > MAX_BYTES:
+        raise WireError("length", f"control message of {len(data)} bytes")
+    if data[0] != VERSION:
+        raise WireError("version", f"control message of version {data[0]}, this side speaks {VERSION}")
+    try:
+        return decoder.decode(memoryview(data)[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError("header", f"control message not understood: {error}") from error
+
+
+def from_worker(data: bytes) -> FromWorker:
+    """Decode what reaches the supervisor. Raises ``WireError``."""
+    return _decode(_from_worker, data)
+
+
+def to_worker(data: bytes) -> ToWorker:
+    """Decode what reaches a worker. Raises ``WireError``."""
+    return _decode(_to_worker, data)
+
+
+def check_command(command: str) -> str:
+    """A control command in its one spelling. Raises ``InputError`` that lists the commands.
+
+    ``pause | resume | step | seek SECONDS | seek +S | seek -S | speed FACTOR | record on|off | mark TEXT | status | stop``
+    """
+    words = command.strip().split(None, 1)
+    verb, argument = (words[0].lower() if words else ""), (words[1].strip() if len(words) > 1 else "")
+    if verb in ("pause", "resume", "step", "status", "stop") and not argument:
+        return verb
+    if verb in ("seek", "speed"):
+        try:
+            number = float(argument)
+        except ValueError:
+            raise InputError(f"{verb} wants a number, not {argument!r}") from None
+        if not -1e9 < number < 1e9 or (verb == "speed" and number < 0):
+            raise InputError(f"{verb} {argument}: out of range")
+        return f"{verb} {argument}"
+    if verb == "record" and argument in ("on", "off"):
+        return f"record {argument}"
+    if verb == "mark" and argument:
+        return f"mark {argument[:1000]}"
+    raise InputError(
+        f"no such command: {command!r}; there are pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, "
+        "record on|off, mark TEXT, status, stop"
+    )

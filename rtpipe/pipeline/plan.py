@@ -1,0 +1,80 @@
+"""From a checked pipeline to processes and edges: who binds what, who connects to whom, and how packets are delivered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rtpipe.errors import ConfigError
+from rtpipe.pipeline.config import PipelineConfig
+from rtpipe.pipeline.messages import InputPlan, WorkerPlan
+from rtpipe.types import KINDS
+
+ENGINE = "engine"
+CAMERA_KINDS = tuple(kind for kind in KINDS if kind not in ("output", "picture"))
+MAX_IPC_PATH = 107
+
+
+def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None = None) -> list[WorkerPlan]:
+    """One worker per source, one for windows and engine, one per sink, endpoints as sockets in ``directory``.
+
+    The order is that of the data: producers first. Raises ``ConfigError`` where the directory's name is too long.
+    """
+    control = endpoint(directory, "control")
+    live = any(getattr(part.module, "LIVE", True) for part in config.sources.values())
+    edges = _edges(config)
+
+    def inputs(consumer: str) -> list[InputPlan]:
+        return [
+            InputPlan(producer, endpoint(directory, producer), kinds, delivery)
+            for producer, name, kinds, delivery in edges
+            if name == consumer
+        ]
+
+    def consumers(producer: str) -> list[str]:
+        return [name for source, name, _, _ in edges if source == producer]
+
+    def worker(name: str, role: str, part: str, settings: dict[str, Any], **more: Any) -> WorkerPlan:
+        bound = endpoint(directory, name) if role != "sink" else None
+        return WorkerPlan(
+            name, role, part, settings, control, live, bound, inputs(name), consumers(name), notes=notes or {}, **more
+        )
+
+    workers = [worker(name, "driver", part.kind, part.plain) for name, part in config.sources.items()]
+    if config.engine is not None and config.window is not None:
+        picture = any("picture" in sink.module.wants(sink.settings) for sink in config.sinks.values())
+        window = msgspec.to_builtins(config.window)
+        workers.append(
+            worker(ENGINE, "engine", config.engine.kind, config.engine.plain, window=window, picture=picture)
+        )
+    workers += [worker(name, "sink", part.kind, part.plain) for name, part in config.sinks.items()]
+    return workers
+
+
+def endpoint(directory: Path, name: str) -> str:
+    """The ipc endpoint of ``name`` in a run's directory."""
+    path = directory / f"{name}.sock"
+    if len(str(path).encode()) > MAX_IPC_PATH:
+        raise ConfigError(f"{path}: too long for a socket's path ({MAX_IPC_PATH} bytes); set XDG_RUNTIME_DIR shorter")
+    return f"ipc://{path}"
+
+
+def _edges(config: PipelineConfig) -> list[tuple[str, str, list[str], str]]:
+    """(producer, consumer, kinds, delivery) of every edge."""
+    edges: list[tuple[str, str, list[str], str]] = []
+    if config.engine is not None and config.window is not None:
+        needs = ["events"] + (
+            ["frames"] if config.engine.module.Engine(config.engine.settings).spec.needs_frame else []
+        )
+        edges.append((config.window.of, ENGINE, needs, "every"))
+    for name, sink in config.sinks.items():
+        wanted = list(dict.fromkeys(sink.module.wants(sink.settings)))
+        camera = [kind for kind in wanted if kind in CAMERA_KINDS]
+        made = [kind for kind in wanted if kind not in CAMERA_KINDS]
+        if camera:
+            edges += [(source, name, camera, sink.module.DELIVERY) for source in config.sources]
+        if made and config.engine is not None:
+            edges.append((ENGINE, name, made, sink.module.DELIVERY))
+    return edges

@@ -1,0 +1,227 @@
+"""The loop around stages: packets in from every edge, through the chain, out to every consumer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import zmq
+
+from rtpipe.errors import RtpipeError
+from rtpipe.ledger import Flow
+from rtpipe.pipeline.link import Link
+from rtpipe.pipeline.messages import Absent, Answer, Ask, Do, Note, Report, Status, Stop, WorkerPlan
+from rtpipe.pipeline.metrics import Histogram
+from rtpipe.sockets import Publisher, Subscriber
+from rtpipe.stage import Stage
+from rtpipe.types import Packet, StreamInfo
+
+IDLE_MS = 10
+BATCH = 16
+"""Packets taken from one edge before the others, the control line and the consumers get their turn."""
+DRAIN_S = 10.0
+
+
+class StageWorker:
+    """Runs a chain of stages (windows then engine, or one sink) until every input has ended."""
+
+    def __init__(
+        self, plan: WorkerPlan, chain: Sequence[Stage], link: Link, context: zmq.Context[zmq.Socket[bytes]]
+    ) -> None:
+        self._plan, self._chain, self._link = plan, chain, link
+        self._inputs = [
+            Subscriber(
+                item.endpoint,
+                consumer=plan.name,
+                producer=item.producer,
+                kinds=item.kinds,
+                delivery=item.delivery,
+                context=context,
+            )
+            for item in plan.inputs
+        ]
+        self._latency = {f"{item.producer}->{plan.name}": Histogram() for item in plan.inputs}
+        self._publisher = (
+            Publisher(plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context)
+            if plan.endpoint is not None
+            else None
+        )
+        self._poller = zmq.Poller()
+        for subscriber in self._inputs:
+            self._poller.register(subscriber.socket, zmq.POLLIN)
+        self._poller.register(link.socket, zmq.POLLIN)
+        if self._publisher is not None:
+            self._poller.register(self._publisher.socket, zmq.POLLIN)
+        self._made: tuple[StreamInfo, ...] = ()
+        self._last: dict[str, Packet] = {}
+        self._open = 0
+        self._orphaned = False
+
+    def run(self) -> None:
+        """Blocks until all inputs have ended and all output is accounted for. Raises ``RtpipeError`` of a stage."""
+        try:
+            self._wait(lambda: all(subscriber.streams is not None for subscriber in self._inputs))
+            if not self._orphaned:
+                self._open_chain()
+                self._wait(lambda: self._publisher is None or self._publisher.ready)
+                for subscriber in self._inputs:
+                    subscriber.say_ready()
+                self._pump()
+        finally:
+            try:
+                self._close_chain()
+                self._drain()
+                self._report("done")
+            finally:
+                for subscriber in self._inputs:
+                    subscriber.close()
+                if self._publisher is not None:
+                    self._publisher.close(200)
+
+    def _open_chain(self) -> None:
+        streams: Sequence[StreamInfo] = [s for subscriber in self._inputs for s in subscriber.streams or ()]
+        for stage in self._chain:
+            note = getattr(stage, "note", None)
+            for name, text in self._plan.notes.items() if note is not None else ():
+                note(name, text)
+            self._open += 1  # a stage that failed half way through open is closed too
+            streams = stage.open(streams)
+        self._made = tuple(streams)
+        if self._publisher is not None:
+            self._publisher.announce(self._made)
+
+    def _pump(self) -> None:
+        while not all(subscriber.ended for subscriber in self._inputs):
+            moved = False
+            for subscriber, latency in zip(self._inputs, self._latency.values(), strict=True):
+                for _ in range(BATCH):
+                    if self._publisher is not None and not self._plan.live and not self._publisher.room:
+                        break
+                    packet = subscriber.receive()
+                    if packet is None:
+                        break
+                    moved = True
+                    self._publish(self._through(self._chain, [packet]))
+                    subscriber.processed(packet)
+                    if packet.received_ns and not packet.end:
+                        latency.add(time.monotonic_ns() - packet.received_ns)
+                    self._serve_consumers()
+            self._attend(0 if moved else IDLE_MS)
+            if self._orphaned and not moved:
+                return
+
+    @staticmethod
+    def _through(chain: Sequence[Stage], packets: Iterable[Packet]) -> Sequence[Packet]:
+        made = list(packets)
+        for stage in chain:
+            made = [out for packet in made for out in stage.process(packet)]
+        return made
+
+    def _publish(self, packets: Iterable[Packet]) -> None:
+        if self._publisher is None:
+            return
+        for packet in packets:
+            self._last[packet.stream] = packet
+            self._publisher.publish(packet)
+
+    def _close_chain(self) -> None:
+        """Close every stage that was opened, what the earlier ones still held going through the later ones."""
+        opened, self._open = list(self._chain[: self._open]), 0
+        failure: RtpipeError | None = None
+        for index, stage in enumerate(opened):
+            try:
+                self._publish(self._through(opened[index + 1 :], stage.close()))
+            except RtpipeError as error:
+                failure = failure or error
+        now = time.monotonic_ns()
+        for stream in self._made:
+            last = self._last.get(stream.name)
+            seq, t, epoch = (last.seq + 1, last.t_last, last.epoch) if last is not None else (0, 0, 0)
+            if last is None or not last.end:
+                self._publish([Packet(stream.name, seq, t, t, now, epoch=epoch, end=True)])
+        if failure is not None:
+            raise failure
+
+    def _drain(self) -> None:
+        progress, deadline = -1, 0.0
+        while self._publisher is not None and not self._publisher.drained:
+            done = sum(ledger.acknowledged.packets for ledger in self._publisher.ledgers())
+            if done != progress:
+                progress, deadline = done, time.monotonic() + DRAIN_S
+            elif time.monotonic() > deadline:
+                return
+            self._attend(IDLE_MS)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        while not condition() and not self._orphaned:
+            self._attend(IDLE_MS)
+
+    def _serve_consumers(self) -> None:
+        if self._publisher is not None:
+            self._publisher.serve()
+
+    def _attend(self, timeout_ms: int) -> None:
+        """Serve both sides, obey orders, let a sink do what is due; waits at most ``timeout_ms`` for something to come."""
+        if timeout_ms:
+            self._poller.poll(timeout_ms)
+        for subscriber in self._inputs:
+            subscriber.serve()
+        self._serve_consumers()
+        if self._open:
+            for stage in self._chain:
+                idle = getattr(stage, "idle", None)
+                for command in idle() if idle is not None else ():
+                    self._link.send(Ask(self._plan.name, command))
+        for order in self._link.receive():
+            self._obey(order)
+        if self._link.report_due:
+            self._report("running")
+
+    def _obey(self, order: Do | Absent | Status | Note | Stop) -> None:
+        if isinstance(order, Stop):
+            self._orphaned = True  # only said to a stage when nothing more can come: the supervisor is gone
+        elif isinstance(order, Absent):
+            if self._publisher is not None:
+                self._publisher.mark_absent(order.consumer, order.will_return)
+        elif isinstance(order, Status):
+            self._tell("status", order.line)
+        elif isinstance(order, Note):
+            self._tell("note", order.name, order.text)
+        elif isinstance(order, Do):
+            self._link.send(self._control(order))
+
+    def _tell(self, verb: str, *words: str) -> None:
+        for stage in self._chain:
+            method = getattr(stage, verb, None)
+            if method is not None:
+                method(*words)
+
+    def _control(self, order: Do) -> Answer:
+        for stage in self._chain:
+            control = getattr(stage, "control", None)
+            if control is not None:
+                try:
+                    return Answer(order.id, True, control(order.command))
+                except RtpipeError as error:
+                    return Answer(order.id, False, str(error))
+        return Answer(order.id, False, f"{self._plan.name} takes no commands")
+
+    def _report(self, state: str) -> None:
+        flows: dict[str, Flow] = {}
+        facts: dict[str, str] = {}
+        for stage in self._chain:
+            for kind, flow in stage.flows.items():
+                flows[kind if kind not in flows else f"{kind} ({type(stage).__name__})"] = flow
+            own: Mapping[str, str] = getattr(stage, "facts", {})
+            facts.update(own)
+        self._link.send(
+            Report(
+                self._plan.name,
+                state,
+                sent=self._publisher.ledgers() if self._publisher is not None else [],
+                received=[subscriber.ledger() for subscriber in self._inputs],
+                flows=flows,
+                latency={edge: histogram.summary() for edge, histogram in self._latency.items()},
+                facts=facts,
+            )
+        )

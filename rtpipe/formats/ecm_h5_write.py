@@ -1,0 +1,218 @@
+"""Writing the HDF5 layout of events_contrast_maximization as EFNet's raw files (GoPro, REBlur) have it.
+
+``events/xs``, ``ys`` (int16), ``ts`` (float64 seconds), ``ps`` (uint8 0/1); ``images/image%09d`` with ``timestamp``
+(the end of the exposure), ``exposure_start``, ``exposure_end``, ``exposure_time`` in seconds;
+``sharp_images/image%09d`` with ``timestamp``. Times are in seconds as the public tools expect; a microsecond survives
+the way there and back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from rtpipe.errors import InputError, WorldError
+from rtpipe.packing import fault, unpack
+from rtpipe.types import Array, Count, Events, Frame, PackedEvents, Packet, Resolution
+
+CHUNK = 1 << 16
+"""Events per HDF5 chunk; also how many are gathered before they are compressed and written."""
+
+LARGEST_US = 1 << 51
+"""Beyond this a float64 in seconds no longer tells two microseconds apart (71 years from the clock's zero)."""
+
+_COMPRESSION: dict[str, Mapping[str, Any]] = {
+    "gzip": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
+    "blosc": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.BITSHUFFLE),
+}
+_COLUMNS = {"xs": np.int16, "ys": np.int16, "ts": np.float64, "ps": np.uint8}
+
+
+class Writer:
+    """A recording in EFNet's raw layout, written in constant memory (a context manager).
+
+    ``resolution`` is the sensor's (width, height). ``compression``: ``"gzip"`` opens everywhere; ``"blosc"`` is five
+    times as fast both ways and needs hdf5plugin in whoever reads it. An export, not a live recording: it grows as
+    ``PATH.part`` and takes its name in :meth:`close`; after an error (or a kill) no ``PATH`` is left.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        resolution: Resolution,
+        camera: str = "",
+        *,
+        compression: Literal["gzip", "blosc"] = "gzip",
+    ) -> None:
+        self.path = Path(path)
+        self.resolution = resolution
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._storage = _COMPRESSION[compression]
+        self._waiting: list[Events] = []
+        self._n_waiting = 0
+        self._newest: int | None = None
+        self._t0 = 0
+        self._written = {"events": 0, "on": 0, "images": 0, "sharp_images": 0}
+        self._to_index: list[tuple[int, str]] = []
+        self._open = True
+        with self._world():
+            self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
+            width, height = resolution
+            self._file.attrs.update(sensor_resolution=(height, width), time_unit="s", source=camera or "unknown")
+            for name, dtype in _COLUMNS.items():
+                self._file.create_dataset(
+                    f"events/{name}", (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **self._storage
+                )
+            self._file.create_group("images")
+
+    @classmethod
+    def for_streams(cls, path: str | os.PathLike[str], streams: Any) -> Writer:
+        """A writer for these :class:`~rtpipe.types.StreamInfo`; the first that has a resolution gives it."""
+        for stream in streams:
+            if stream.resolution is not None:
+                return cls(path, stream.resolution, stream.camera)
+        raise InputError(f"{path}: none of the streams has a resolution, so no HDF5 file can be written")
+
+    def add_events(self, events: Events) -> None:
+        """Append events, in order and on the sensor (``InputError`` otherwise). Takes a copy."""
+        if not len(events):
+            return
+        wrong = fault(events, self.resolution)
+        first, last = int(events.t[0]), int(events.t[-1])
+        if not wrong and self._newest is not None and first < self._newest:
+            wrong = "order"
+        if wrong:
+            raise InputError(f"{self.path}: events with bad {wrong} cannot be written")
+        self._check_time(first)
+        self._check_time(last)
+        if self._newest is None:
+            self._t0 = first
+        self._newest = last
+        self._waiting.append(Events(events.t.copy(), events.x.copy(), events.y.copy(), events.p.copy()))
+        self._n_waiting += len(events)
+        if self._n_waiting >= CHUNK:
+            self._append(whole_chunks_only=True)
+
+    def add_frame(self, frame: Frame) -> None:
+        """Append a camera's frame, in order of time."""
+        self._add_image("images", frame)
+
+    def add_truth(self, frame: Frame) -> None:
+        """Append a sharp picture, in order of time."""
+        self._add_image("sharp_images", frame)
+
+    def write(self, packet: Packet) -> None:
+        """Append what this layout holds of a packet: events and the camera's frames. IMU samples, triggers, pictures
+        made by engines and watermarks have no place in it and are left out."""
+        if isinstance(packet.body, PackedEvents):
+            self.add_events(unpack(packet.body))
+        elif isinstance(packet.body, Events):
+            self.add_events(packet.body)
+        elif isinstance(packet.body, Frame) and packet.stream.endswith("/frames"):
+            self.add_frame(packet.body)
+
+    def close(self) -> Mapping[str, Count]:
+        """Finish the file and give it its name; how much of each stream it holds. May be called twice."""
+        if self._open:
+            self._append()
+            self._open = False
+            with self._world():
+                n, on = self._written["events"], self._written["on"]
+                t0, tk = self._t0 / 1e6, (self._newest or 0) / 1e6
+                self._index(np.empty(0, np.int64), n, everything=True)
+                self._file.attrs.update(num_events=n, num_pos=on, num_neg=n - on, t0=t0, tk=tk, duration=tk - t0)
+                self._file.attrs["num_imgs"] = self._written["images"]
+                self._file.close()
+                self._part.replace(self.path)
+        written = self._written
+        return {
+            "camera/events": Count(0, written["events"]),
+            "camera/frames": Count(written["images"], 0),
+            "truth": Count(written["sharp_images"], 0),
+        }
+
+    def discard(self) -> None:
+        """Give up: nothing is left on the disk."""
+        if self._open:
+            self._open = False
+            with suppress(OSError, RuntimeError, AttributeError):  # also when the file could not be made
+                self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _append(self, *, whole_chunks_only: bool = False) -> None:
+        """Move what waits into the file."""
+        gathered = Events.concatenate(self._waiting)
+        n = len(gathered) // CHUNK * CHUNK if whole_chunks_only else len(gathered)
+        ready, rest = gathered[:n], gathered[n:]
+        self._waiting, self._n_waiting = [rest], len(rest)
+        at = self._written["events"]
+        columns: dict[str, Array] = {"xs": ready.x, "ys": ready.y, "ts": ready.t / 1e6, "ps": ready.p}
+        with self._world():
+            for name, values in columns.items():
+                dataset = self._file["events"][name]
+                dataset.resize((at + n,))
+                dataset[at:] = values
+            self._index(ready.t, at)
+        self._written["events"] += n
+        self._written["on"] += int(np.count_nonzero(ready.p))
+
+    def _add_image(self, group: str, frame: Frame) -> None:
+        image = frame.image
+        t = frame.t if frame.exposure_end is None else frame.exposure_end
+        for instant in (t, frame.t, frame.exposure_start):
+            self._check_time(instant)
+        name = f"{group}/image{self._written[group]:09d}"
+        attributes: dict[str, Any] = {
+            "size": image.shape,
+            "timestamp": (frame.t if group == "sharp_images" else t) / 1e6,
+            "type": "color_bgr" if image.ndim == 3 else "greyscale",
+        }
+        if frame.exposure_start is not None and frame.exposure_end is not None:
+            start, end = frame.exposure_start / 1e6, frame.exposure_end / 1e6
+            attributes.update(exposure_start=start, exposure_end=end, exposure_time=end - start)
+        with self._world():
+            self._file.create_dataset(name, data=image, chunks=image.shape, **self._storage).attrs.update(attributes)
+        self._to_index.append((t, name))
+        self._written[group] += 1
+
+    def _index(self, t: Array, before: int, *, everything: bool = False) -> None:
+        """Set ``event_idx``, how many events precede the end of a picture, where that is known by now."""
+        known = -(1 << 63) if not len(t) else int(t[-1])
+        later: list[tuple[int, str]] = []
+        for instant, name in self._to_index:
+            if everything or instant <= known:
+                self._file[name].attrs["event_idx"] = before + int(np.searchsorted(t, instant))
+            else:
+                later.append((instant, name))
+        self._to_index = later
+
+    def _check_time(self, instant: int | None) -> None:
+        if instant is not None and abs(instant) > LARGEST_US:
+            raise InputError(f"{self.path}: time {instant} µs is too far from zero for seconds in float64")
+
+    @contextmanager
+    def _world(self) -> Iterator[None]:
+        """Turn what the disk does to us into words."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            self.discard()
+            reason = str(error).strip("'\"").split("\n")[0]
+            raise WorldError(f"{self.path}: cannot be written: {reason}") from error

@@ -11,8 +11,9 @@ def control(
     command: Annotated[list[str], typer.Argument(help="pause, resume, step, seek S, speed X, record on|off, mark …")],
     run: Annotated[int | None, typer.Option(help="The process number of the run, if several are running.")] = None,
 ) -> None:
-    """Steer a running pipeline: pause | resume | step | seek SECONDS | seek +S | seek -S | speed FACTOR | record on|off |
-    mark TEXT | status | stop.
+    """Steer a running pipeline.
+
+    Commands: pause, resume, step, seek SECONDS, seek +S, seek -S, speed FACTOR, record on|off, mark TEXT, status, stop.
 
     Examples:
 
@@ -20,7 +21,7 @@ def control(
 
         rtpipe control seek 1.5
 
-        rtpipe control -- seek -1
+        rtpipe control seek -1
 
         rtpipe control status
     """

@@ -1,4 +1,4 @@
-"""``rtpipe demo``: a simulated camera, deblurred live, scored against the truth. Nothing to download, no camera needed."""
+"""``rtpipe demo``: a simulated camera, deblurred live and scored against the truth. Nothing to download."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Another path of the hand, other noise.")] = 0,
 ) -> None:
-    """A simulated hand-held DAVIS346, replayed in real time through every part of rtpipe: its blurred frames are deblurred
-    by their events, shown, recorded, made into a video, and scored against the sharp truth.
+    """A simulated hand-held camera through every part of rtpipe: its blurred frames are deblurred by their events in
+    real time, shown, recorded, made into a video, and scored against the sharp truth.
 
     Exit code 1 if the output does not beat the blurred input by 3 dB.
 

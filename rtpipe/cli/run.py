@@ -56,11 +56,11 @@ def execute(config: object, *, headless: bool, quiet: bool) -> RunResult:
     assert isinstance(config, PipelineConfig)
     if headless:
         config = replace(config, sinks={n: part for n, part in config.sinks.items() if part.kind != "display"})
-    with _terminal(quiet) as on_status:
+    with _Terminal(quiet) as on_status:
         return Supervisor(config, on_status=on_status).run()
 
 
-class _terminal:  # noqa: N801  (reads as a verb: with _terminal(...))
+class _Terminal:
     """One status line that is rewritten in place on a terminal, and nothing elsewhere."""
 
     def __init__(self, quiet: bool) -> None:

@@ -88,7 +88,8 @@ def _with_source(document: Document, source: str) -> Document:
     if not isinstance(sources, dict):
         raise document.error(("sources",), "a mapping of sources by name is wanted")
     name = next(iter(sources), "camera")
-    old = sources.get(name) if isinstance(sources.get(name), dict) else {}
+    given = sources.get(name)
+    old = given if isinstance(given, dict) else {}
     if source in registry.names("drivers") and not Path(source).exists():
         part = {"driver": source}
     else:

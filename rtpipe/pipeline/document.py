@@ -1,4 +1,4 @@
-"""A YAML document with the line of every key, and conversion into typed structs with errors that a person can act on."""
+"""A YAML document with the line of every key, and its conversion into typed structs with errors for people."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class DriverWorker:
             resume_after(seen)
 
     def _pump(self) -> RtpipeError | None:
-        """Read and publish until the end; returns what broke the driver, after which what was read is still delivered."""
+        """Read and publish until the end; returns what broke the driver: what was read by then is still delivered."""
         while not self._stopping:
             self._attend(0)
             if not self._plan.live and not self._publisher.room:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import zmq
@@ -41,10 +42,8 @@ class Link:
 
     def send(self, message: msgspec.Struct) -> None:
         """Tell the supervisor; dropped if it is not listening any more."""
-        try:
+        with suppress(zmq.Again):
             self.socket.send(encode(message), zmq.DONTWAIT)
-        except zmq.Again:
-            pass
 
     def receive(self) -> Iterator[ToWorker]:
         """The orders that have come, and :class:`Stop` once if the supervisor is gone."""

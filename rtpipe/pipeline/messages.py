@@ -1,4 +1,4 @@
-"""What the supervisor, its workers and a person's control connection say to each other: typed, msgpack, one union each way.
+"""What the supervisor, its workers and a person's control connection say to each other: typed, in msgpack.
 
 Nothing here carries data packets; those go over :mod:`rtpipe.sockets`.
 """
@@ -134,8 +134,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
 
 Message = TypeVar("Message")
 _encoder = msgspec.msgpack.Encoder()
-_from_worker = msgspec.msgpack.Decoder(FromWorker)
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -149,7 +149,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[Message], data: bytes) -> Message:
     if data[0] != VERSION:
         raise WireError("version", f"control message of version {data[0]}, this side speaks {VERSION}")
     try:
-        return decoder.decode(memoryview(data)[1:])
+        message: Message = decoder.decode(memoryview(data)[1:])
+        return message
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError("header", f"control message not understood: {error}") from error
 
@@ -167,7 +168,7 @@ def to_worker(data: bytes) -> ToWorker:
 def check_command(command: str) -> str:
     """A control command in its one spelling. Raises ``InputError`` that lists the commands.
 
-    ``pause | resume | step | seek SECONDS | seek +S | seek -S | speed FACTOR | record on|off | mark TEXT | status | stop``
+    Commands: pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, record on|off, mark TEXT, status, stop.
     """
     words = command.strip().split(None, 1)
     verb, argument = (words[0].lower() if words else ""), (words[1].strip() if len(words) > 1 else "")

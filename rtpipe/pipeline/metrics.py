@@ -31,7 +31,7 @@ class Histogram:
         if self._n == 0:
             return 0.0
         bucket = int(np.searchsorted(np.cumsum(self._counts), q * self._n))
-        return _LOWEST_NS * _RATIO ** (bucket + 0.5) / 1e3
+        return float(_LOWEST_NS * _RATIO ** (bucket + 0.5) / 1e3)
 
     def summary(self) -> Latency:
         """Number, p50 and p99."""

@@ -1,4 +1,4 @@
-"""From a checked pipeline to processes and edges: who binds what, who connects to whom, and how packets are delivered."""
+"""From a checked pipeline to processes and edges: who binds, who connects, and how packets are delivered."""
 
 from __future__ import annotations
 

@@ -82,8 +82,9 @@ class StageWorker:
         streams: Sequence[StreamInfo] = [s for subscriber in self._inputs for s in subscriber.streams or ()]
         for stage in self._chain:
             note = getattr(stage, "note", None)
-            for name, text in self._plan.notes.items() if note is not None else ():
-                note(name, text)
+            if note is not None:
+                for name, text in self._plan.notes.items():
+                    note(name, text)
             self._open += 1  # a stage that failed half way through open is closed too
             streams = stage.open(streams)
         self._made = tuple(streams)
@@ -161,7 +162,7 @@ class StageWorker:
             self._publisher.serve()
 
     def _attend(self, timeout_ms: int) -> None:
-        """Serve both sides, obey orders, let a sink do what is due; waits at most ``timeout_ms`` for something to come."""
+        """Serve both sides, obey orders, let a sink do what is due; waits at most ``timeout_ms`` for something."""
         if timeout_ms:
             self._poller.poll(timeout_ms)
         for subscriber in self._inputs:

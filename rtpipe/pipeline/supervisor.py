@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -72,7 +72,7 @@ class Supervisor:
     """Runs one pipeline. ``on_status`` is called twice a second with one line for the terminal."""
 
     def __init__(self, config: PipelineConfig, *, on_status: Callable[[str], None] | None = None) -> None:
-        self._on_status = on_status or (lambda line: None)
+        self._on_status = on_status or (lambda _line: None)
         self._directory = rundir.create()
         notes = {"pipeline": json.dumps(describe(config))}
         self._workers = {p.name: WorkerProcess(p, self._directory) for p in plan(config, self._directory, notes)}
@@ -249,10 +249,8 @@ class Supervisor:
         self._errors.append(text)
 
     def _tell(self, name: str, message: msgspec.Struct) -> None:
-        try:
+        with suppress(zmq.ZMQError):  # not there (yet, or any more)
             self._socket.send_multipart([name.encode(), encode(message)], zmq.DONTWAIT)
-        except zmq.ZMQError:  # not there (yet, or any more)
-            pass
 
     # commands
 
@@ -309,10 +307,8 @@ class Supervisor:
         if client is None:
             self._status.say(text)
             return
-        try:
+        with suppress(zmq.ZMQError):
             self._socket.send_multipart([client, encode(Answer(request, ok, text))], zmq.DONTWAIT)
-        except zmq.ZMQError:
-            pass
 
     @contextmanager
     def _signals_caught(self) -> Iterator[None]:

@@ -46,17 +46,16 @@ def parse(text: str, name: str) -> Document:
     """Read YAML safely (no tags that build objects, no aliases, no key twice). Raises ``ConfigError``."""
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{name}: {len(text)} bytes is no pipeline file")
-    loader = yaml.SafeLoader(text)
     lines: dict[KeyPath, int] = {}
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         data = {} if node is None else _plain(loader, node, (), lines, name)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{name}:{mark.line + 1}" if mark is not None else name
-        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    finally:
-        loader.dispose()
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{place}: not valid YAML: {problem}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{name}: a mapping with the keys sources, window, engine, sinks is wanted")
     return Document(name, data, lines)

@@ -9,6 +9,7 @@ import zmq
 
 from rtpipe.errors import RtpipeError
 from rtpipe.ledger import Flow
+from rtpipe.pipeline.clock import CameraClock
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import Absent, Answer, Ask, Do, Note, Report, Status, Stop, WorkerPlan
 from rtpipe.pipeline.metrics import Histogram
@@ -53,6 +54,8 @@ class StageWorker:
         if self._publisher is not None:
             self._poller.register(self._publisher.socket, zmq.POLLIN)
         self._made: tuple[StreamInfo, ...] = ()
+        self._clock = CameraClock()
+        self._since_camera = Histogram()
         self._last: dict[str, Packet] = {}
         self._open = 0
         self._orphaned = False
@@ -102,14 +105,27 @@ class StageWorker:
                     if packet is None:
                         break
                     moved = True
-                    self._publish(self._through(self._chain, [packet]))
+                    made = self._through(self._chain, [packet])
+                    self._publish(made)
                     subscriber.processed(packet)
-                    if packet.received_ns and not packet.end:
-                        latency.add(time.monotonic_ns() - packet.received_ns)
+                    self._time(packet, made, latency)
                     self._serve_consumers()
             self._attend(0 if moved else IDLE_MS)
             if self._orphaned and not moved:
                 return
+
+    def _time(self, packet: Packet, made: Sequence[Packet], latency: Histogram) -> None:
+        """Stamp: host arrival to processed; and, for what an engine made, the camera's instant to made."""
+        now = time.monotonic_ns()
+        if packet.end or not packet.received_ns:
+            return
+        latency.add(now - packet.received_ns)
+        if self._publisher is not None:
+            if packet.n_events:
+                self._clock.add(packet.t_last, packet.received_ns)
+            if made and self._clock.steady:
+                for output in made:
+                    self._since_camera.add(now - self._clock.host_ns(output.t_last))
 
     @staticmethod
     def _through(chain: Sequence[Stage], packets: Iterable[Packet]) -> Sequence[Packet]:
@@ -209,6 +225,9 @@ class StageWorker:
 
     def _report(self, state: str) -> None:
         flows: dict[str, Flow] = {}
+        latency = {edge: histogram.summary() for edge, histogram in self._latency.items()}
+        if self._publisher is not None:
+            latency["camera's end of window to output"] = self._since_camera.summary()
         facts: dict[str, str] = {}
         for stage in self._chain:
             for kind, flow in stage.flows.items():
@@ -222,7 +241,7 @@ class StageWorker:
                 sent=self._publisher.ledgers() if self._publisher is not None else [],
                 received=[subscriber.ledger() for subscriber in self._inputs],
                 flows=flows,
-                latency={edge: histogram.summary() for edge, histogram in self._latency.items()},
+                latency=latency,
                 facts=facts,
             )
         )

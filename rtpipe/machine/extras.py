@@ -1,0 +1,133 @@
+"""What a machine may have beside the base: accelerators and cameras."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib import metadata, util
+from pathlib import Path
+
+from rtpipe.machine.fact import Fact, mend_import, reason
+
+USB_CAMERAS = {
+    ("152a", "841a"): "DAVIS346",
+    ("152a", "841b"): "DAVIS346",
+    ("152a", "8419"): "DVXplorer",
+    ("04b4", "00f4"): "EVK3",
+    ("04b4", "00f5"): "EVK4",
+}
+"""USB vendor and product of cameras that the drivers know."""
+
+
+def onnx_runtime() -> Fact:
+    """Which of onnxruntime and onnxruntime-gpu is in charge: both install the same module, the last one wins."""
+    import onnxruntime
+
+    there = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            there[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    providers = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    in_charge = "onnxruntime-gpu" if {"CUDA", "Tensorrt"} & set(providers) else "onnxruntime"
+    says = f"{in_charge} {onnxruntime.__version__} is in charge, runs on {', '.join(providers)}"
+    if len(there) == 2:
+        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        return Fact("accelerators", "ONNX Runtime", "note", f"both packages are installed; {says}", mend)
+    return Fact("accelerators", "ONNX Runtime", "ok", says)
+
+
+def nvidia_gpu(root: Path) -> str:
+    """The NVIDIA driver or Jetson release below ``root`` (normally ``/``); empty where there is none."""
+    for place in ("proc/driver/nvidia/version", "etc/nv_tegra_release"):
+        try:
+            return (root / place).read_text(errors="replace").splitlines()[0].strip()
+        except (OSError, IndexError):
+            continue
+    return ""
+
+
+def gpu(release: str) -> Fact:
+    """The GPU, from what :func:`nvidia_gpu` found."""
+    if release:
+        return Fact("accelerators", "GPU", "ok", release)
+    return Fact("accelerators", "GPU", "note", "no NVIDIA driver: engines run on the processor")
+
+
+def torch(release: str) -> Fact:
+    """PyTorch, and whether it sees the GPU."""
+    if util.find_spec("torch") is None:
+        says = "not installed; only the torch runtime and `engines import` and `build` need it"
+        return Fact("accelerators", "PyTorch", "note", says, "pip install 'rtpipe[torch]'")
+    import torch
+
+    version = str(torch.__version__)
+    if torch.cuda.is_available():
+        says = f"{version}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
+        return Fact("accelerators", "PyTorch", "ok", says)
+    if release:
+        says = f"{version} does not see the GPU (built for {torch.version.cuda or 'the processor alone'})"
+        return Fact("accelerators", "PyTorch", "note", says, "pip install --force-reinstall torch")
+    return Fact("accelerators", "PyTorch", "ok", f"{version}, on the processor")
+
+
+def tensorrt(release: str) -> Fact:
+    """TensorRT (from the system, as on a Jetson) or TensorRT for RTX."""
+    for module in ("tensorrt", "tensorrt_rtx"):
+        if util.find_spec(module) is not None:
+            version = importlib.import_module(module).__version__
+            return Fact("accelerators", "TensorRT", "ok", f"{module} {version}")
+    if not release:
+        return Fact("accelerators", "TensorRT", "note", "not installed, and no GPU that could use it")
+    if "tegra" in release.lower() or "R3" in release[:6]:
+        mend = "python3 -m venv --system-site-packages .venv"
+        return Fact("accelerators", "TensorRT", "note", "not visible; JetPack has it in the system's Python", mend)
+    return Fact("accelerators", "TensorRT", "note", "not installed", "pip install tensorrt-rtx")
+
+
+def camera_package(distribution: str) -> Fact:
+    """One camera maker's package."""
+    module = distribution.replace("-", "_")
+    if util.find_spec(module) is None:
+        return Fact("cameras", distribution, "note", "not installed", "pip install 'rtpipe[cameras]'")
+    try:
+        importlib.import_module(module)
+        return Fact("cameras", distribution, "ok", metadata.version(distribution))
+    except Exception as error:
+        return Fact("cameras", distribution, "missing", reason(error), mend_import(error, distribution))
+
+
+def metavision() -> Fact:
+    """Prophesee's own SDK, which comes from the system."""
+    if util.find_spec("metavision_hal") is not None:
+        return Fact("cameras", "Metavision", "ok", "visible")
+    says = "not visible; EVK3 and EVK4 work without it, by neuromorphic-drivers"
+    return Fact("cameras", "Metavision", "note", says)
+
+
+def usb_cameras(sys: Path, dev: Path) -> list[Fact]:
+    """Event cameras on the USB, from ``/sys/bus/usb/devices`` and ``/dev/bus/usb``, and whether they may be opened."""
+    if not sys.is_dir():
+        return [
+            Fact("cameras", "USB", "note", "this machine shows no USB (a container sees it only if it is passed in)")
+        ]
+    facts = []
+    for device in sorted(sys.iterdir()):
+        try:
+            vendor, product = ((device / name).read_text().strip() for name in ("idVendor", "idProduct"))
+            bus, number = (int((device / name).read_text()) for name in ("busnum", "devnum"))
+        except (OSError, ValueError):
+            continue
+        model = USB_CAMERAS.get((vendor, product))
+        if model is None:
+            continue
+        node = dev / f"{bus:03}" / f"{number:03}"
+        if os.access(node, os.R_OK | os.W_OK):
+            facts.append(Fact("cameras", model, "ok", f"attached at {node}"))
+            continue
+        rule = f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", MODE="0666"'
+        mend = f"echo '{rule}' | sudo tee -a /etc/udev/rules.d/65-event-cameras.rules && sudo udevadm control -R"
+        says = f"attached at {node}, but this user may not open it (plug it in again after the command)"
+        facts.append(Fact("cameras", model, "missing", says, mend))
+    return facts or [Fact("cameras", "USB", "note", "no event camera is attached")]

@@ -123,7 +123,7 @@ class PanelComposer:
     Single-threaded, never blocks. Holds at most about ``limit_bytes`` of pictures; what does not fit is dropped,
     counted in ``flow`` and, where a panel lacks its picture for it, said in its title. ``flow`` counts frames: the
     composer what it takes and drops, the sink what it shows (``Composite.fresh``). Raises ``ConfigError`` on an empty
-    or repeated choice of panels.
+    or repeated choice of panels. ``layout`` and ``visible`` (which panels are drawn) may be changed at any time.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class PanelComposer:
             raise ConfigError(f"panels: {list(panels)} cannot be shown; choose one or more of {', '.join(PANELS)}")
         self.flow = Flow()
         self.layout = layout or Layout()
+        self.visible = tuple(panels)
         self._tracks = {panel: _Track(panel) for panel in panels}
         self._limit, self._bytes = limit_bytes, 0
         self._first_ns: int | None = None
@@ -216,12 +217,9 @@ class PanelComposer:
                 self._let_go(track, "superseded")
         return composite
 
-    def again(self, layout: Layout, panels: Sequence[Panel]) -> Array | None:
-        """The newest pictures once more, in another layout and choice of panels; None before the first."""
-        if self._shown is None:
-            return None
-        lead, chosen = self._shown
-        return layout.draw([_cell(self._tracks[panel], chosen[panel], lead) for panel in panels])
+    def again(self) -> Array | None:
+        """The newest composite once more, after ``layout`` or ``visible`` was changed; None before the first."""
+        return self._draw() if self._shown is not None else None
 
     def end(self, reason: str = "unmatched") -> Iterator[Composite]:
         """Nothing more will come: the composites that are left, in order; what was never shown is dropped, counted."""
@@ -270,13 +268,19 @@ class PanelComposer:
     def _compose(self, lead: _Held) -> Composite:
         chosen = {panel: lead if lead in track.held else track.best(lead.key) for panel, track in self._tracks.items()}
         self._shown = lead, chosen
-        image = self.layout.draw([_cell(self._tracks[panel], held, lead) for panel, held in chosen.items()])
+        image = self._draw()
         fresh = 0
         for held in chosen.values():
             if held is not None and not held.used:
                 held.used, fresh = True, fresh + 1
         whole = all(held is not None and held.key == lead.key for held in chosen.values())
         return Composite(image, lead.key[1], lead.key[0], lead.received_ns, lead.frame.flags, whole, fresh)
+
+    def _draw(self) -> Array:
+        assert self._shown is not None
+        lead, chosen = self._shown
+        panels = [panel for panel in chosen if panel in self.visible]
+        return self.layout.draw([_cell(self._tracks[panel], chosen[panel], lead) for panel in panels])
 
     def _forget(self, track: _Track, key: Key, reason: str) -> None:
         """Let go what no instant from ``key`` on can need: all but the last picture up to it."""

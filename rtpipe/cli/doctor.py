@@ -72,7 +72,7 @@ def probes() -> list[Probe]:
         Probe("base", "kernels", base.kernels, required=True),
         Probe("base", "transport", base.transport, required=True),
         Probe("base", "video", partial(base.encoders, bool(nvidia))),
-        Probe("base", "display", partial(base.screen, os.environ)),
+        Probe("base", "display", base.screen),
         Probe("accelerators", "GPU", partial(extras.gpu, nvidia)),
         Probe("accelerators", "ONNX Runtime", extras.onnx_runtime),
         Probe("accelerators", "PyTorch", partial(extras.torch, nvidia)),

@@ -6,9 +6,7 @@ import importlib
 import platform
 import re
 import shutil
-import socket
 import tempfile
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +17,16 @@ IMPORTED_AS = {"pyzmq": "zmq", "pyyaml": "yaml", "opencv-python": "cv2"}
 
 OURS = ("rtpipe", "drivers", "engines")
 """What this project's wheel brings: a part that lacks something else lacks an optional package."""
+
+EXTRA_OF = {
+    "dv_processing": "cameras",
+    "neuromorphic_drivers": "cameras",
+    "skimage": "demo",
+    "torch": "torch",
+    "onnx": "torch",
+    "onnxscript": "torch",
+}
+"""The extra of rtpipe that brings a module."""
 
 LITTLE_MEMORY, LITTLE_DISK = 2 << 30, 10 << 30
 
@@ -108,39 +116,21 @@ def package(name: str) -> Fact:
         return Fact("base", name, "missing", reason(error), mend_import(error, name), required=True)
 
 
-def screen(env: Mapping[str, str]) -> Fact:
-    """Whether OpenCV can open a window: its backend, and a display that answers."""
+def screen() -> Fact:
+    """Whether a window can be opened, tried as the display tries it, and by what OpenCV draws it."""
     import cv2
 
+    from rtpipe.sinks.screen import why_no_screen
+
+    trouble = why_no_screen()
     backend = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
-    if backend is None or backend.group(1) == "NONE":
+    name = backend.group(1) if backend else "NONE"
+    if not trouble:
+        return Fact("base", "display", "ok", f"windows by {name}")
+    mend = "export DISPLAY=:0"
+    if name == "NONE":
         mend = "pip uninstall -y opencv-python-headless && pip install --force-reinstall opencv-python"
-        return Fact("base", "display", "note", "this OpenCV was built without windows", mend)
-    if not env.get("DISPLAY"):
-        says = "no screen (DISPLAY is not set): runs go on without a window"
-        return Fact("base", "display", "note", says, "export DISPLAY=:0")
-    if not answers(env["DISPLAY"]):
-        says = f"nobody answers at DISPLAY={env['DISPLAY']}: runs go on without a window"
-        return Fact("base", "display", "note", says, "export DISPLAY=:0")
-    return Fact("base", "display", "ok", f"DISPLAY={env['DISPLAY']}, windows by {backend.group(1)}")
-
-
-def answers(display: str) -> bool:
-    """Whether an X server accepts connections at ``display`` (``:0``, ``host:10.0``)."""
-    found = re.fullmatch(r"([^:]*):(\d+)(?:\.\d+)?", display)
-    if found is None:
-        return False
-    host, number = found.group(1), int(found.group(2))
-    try:
-        if host in ("", "unix"):
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(2)
-                line.connect(f"/tmp/.X11-unix/X{number}")
-        else:
-            socket.create_connection((host, 6000 + number), timeout=2).close()
-    except OSError:
-        return False
-    return True
+    return Fact("base", "display", "note", f"{trouble}: runs go on without a window", mend)
 
 
 def encoders(nvidia: bool) -> Fact:
@@ -189,7 +179,7 @@ def parts(group: str) -> list[Fact]:
             absent = (cause.name or "").split(".")[0] if isinstance(cause, ModuleNotFoundError) else OURS[0]
             optional = absent not in OURS
             state: State = "note" if optional else "missing"
-            mend = f"pip install {absent}" if optional else ""
+            mend = f"pip install 'rtpipe[{EXTRA_OF[absent]}]'" if absent in EXTRA_OF else ""
             broken.append(Fact("parts", f"{group[:-1]} {name}", state, reason(cause), mend, required=not optional))
     if good:
         return [Fact("parts", group, "ok", ", ".join(good)), *broken]

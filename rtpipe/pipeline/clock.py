@@ -1,7 +1,7 @@
 """The camera's clock on the host's: an online estimate of offset and drift, so that latency starts where light fell.
 
-Packets arrive late by a varying amount, never early: the best ones touch a line ``host = offset + (1 + drift) * camera``
-from above. Every interval keeps its earliest arrival; the drift is the median slope between those (Theil-Sen), the
+Packets arrive late by a varying amount, never early: the best ones touch a line from above,
+``host = offset + (1 + drift) * camera``. Every interval keeps its earliest arrival; the drift is the median slope between those (Theil-Sen), the
 offset the lowest of them. The constant part of the delay (USB, the camera's own) cannot be seen from here.
 """
 
@@ -15,7 +15,7 @@ KEPT = 40
 MOST_DRIFT = 500e-6
 """Crystals are good to 100 ppm; a steeper slope means that this is no steady clock (a replay at another speed)."""
 JUMP_NS = 100_000_000
-"""An arrival that is earlier than the line by this much, or an interval that is later as a whole: the clock was reset."""
+"""An offset that differs from the last interval's by this much and a whole interval: the clock was reset."""
 
 
 class CameraClock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import zmq
@@ -127,6 +128,7 @@ class DriverWorker:
             Report(
                 self._plan.name,
                 state,
+                os.getpid(),
                 sent=self._publisher.ledgers(),
                 position_s=now_s,
                 duration_s=duration_s,

@@ -29,6 +29,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
 
     name: str
     state: str
+    pid: int = 0
     sent: list[SentLedger] = []
     received: list[ReceivedLedger] = []
     flows: dict[str, Flow] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -238,6 +239,7 @@ class StageWorker:
             Report(
                 self._plan.name,
                 state,
+                os.getpid(),
                 sent=self._publisher.ledgers() if self._publisher is not None else [],
                 received=[subscriber.ledger() for subscriber in self._inputs],
                 flows=flows,

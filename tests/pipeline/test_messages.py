@@ -25,7 +25,9 @@ def test_a_command_has_one_spelling(typed, meant):
     assert check_command(typed) == meant
 
 
-@pytest.mark.parametrize("typed", ["", "jump", "seek", "seek x", "seek nan", "speed -1", "speed inf", "record", "stop it"])
+@pytest.mark.parametrize(
+    "typed", ["", "jump", "seek", "seek x", "seek nan", "speed -1", "speed inf", "record", "stop it"]
+)
 def test_a_command_that_does_not_exist_is_answered_with_those_that_do(typed):
     with pytest.raises(InputError):
         check_command(typed)

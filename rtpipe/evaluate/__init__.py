@@ -1,1 +1,1 @@
-"""Scores that a paper can print."""
+"""Scores that a paper can print: ``metrics`` of two pictures, ``truth`` of a whole recording, ``sheet`` to look at."""

@@ -218,7 +218,8 @@ class Sink:
             choices += [(panels, True), *(((panel,), False) for panel in panels)]
         self._choice = (self._choice + 1) % len(choices)
         self._composer.visible, vertical = choices[self._choice]
-        self._composer.layout = Layout(self._settings.min_height, vertical)
+        min_height = self._settings.min_height // len(panels) if vertical else self._settings.min_height
+        self._composer.layout = Layout(min_height, vertical)
         self._image = self._composer.again()
 
     def _snapshot(self) -> str:

@@ -56,6 +56,15 @@ def text_width(text: str, scale: float = 0.5) -> int:
     return int(cv2.getTextSize(text, _FONT, scale, 1)[0][0])
 
 
+def fitting_scale(text: str, room: int, largest: float = 0.5) -> float:
+    """The font scale, up to ``largest``, at which ``text`` is at most ``room`` pixels wide; not below 0.2.
+
+    In steps of 0.05: OpenCV 5 takes milliseconds to make ready a size that it has not drawn before.
+    """
+    scale = min(largest, largest * room / max(1, text_width(text, largest)))
+    return max(0.2, int(scale * 20) / 20)
+
+
 class Layout:
     """Panels in a row (or in a column), each enlarged by a whole factor so that small sensors can be seen.
 
@@ -65,7 +74,7 @@ class Layout:
     """
 
     def __init__(self, min_height: int = 240, vertical: bool = False) -> None:
-        self._min_height, self._vertical = min_height, vertical
+        self._min_height, self._vertical = max(1, min_height), vertical
         self._boxes: tuple[Box, ...] = ()
         self._canvas = np.zeros((0, 0, 3), np.uint8)
         self._depths: dict[str, int] = {}
@@ -125,7 +134,7 @@ class Layout:
             if len(self._strips) >= 256:
                 self._strips.clear()
             whole = f"{cell.title}   {cell.marks}" if cell.marks else cell.title
-            scale = min(0.5, 0.5 * (width - 12) / max(1, text_width(whole)))
+            scale = fitting_scale(whole, width - 12)
             strip = np.full((STRIP, width, 3), STRIP_COLOUR, np.uint8)
             advance = write(strip, f"{cell.title}   ", (6, 17), _TITLE, scale)
             if cell.marks:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from rtpipe.sinks.layout import STRIP, text_width, write
+from rtpipe.sinks.layout import STRIP, fitting_scale, text_width, write
 from rtpipe.types import Array, Counters
 
 LINE = 20
 """Height of a line of text, in pixels."""
+USUAL = (1600, 900)
+"""A picture larger than this is shown smaller: ``(width, height)`` of what fits a usual screen."""
 WHITE, AMBER, RED = (235, 235, 235), (60, 180, 255), (60, 60, 255)
 
 KEYS_HELP = (
@@ -71,9 +73,9 @@ def _shade(area: Array, share: float = 0.3) -> None:
     area[:] = cv2.convertScaleAbs(area, alpha=share)
 
 
-def _write_fitting(image: Array, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+def _write_fitting(image: Array, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
     room = image.shape[1] - at[0] - 6
-    scale = max(0.3, min(0.5, 0.5 * room / max(1, text_width(text))))
+    scale = max(0.3, fitting_scale(text, room, scale))
     while text and text_width(text, scale) > room:
         text = text[:-1]
     write(image, text, at, colour, scale)
@@ -82,11 +84,12 @@ def _write_fitting(image: Array, text: str, at: tuple[int, int], colour: tuple[i
 def draw_lines(image: Array, lines: Sequence[str], message: str = "") -> None:
     """Write ``lines`` along the bottom of ``image`` (uint8 (H, W, 3) BGR, in place), then ``message`` in amber."""
     texts = [(line, WHITE) for line in lines if line] + ([(message, AMBER)] if message else [])
-    top = max(0, image.shape[0] - LINE * len(texts) - 6)
+    larger = max(1.0, image.shape[1] / USUAL[0], image.shape[0] / USUAL[1])  # it will be shrunk to fit the screen
+    top = max(0, image.shape[0] - round(larger * (LINE * len(texts) + 6)))
     if texts:
         _shade(image[top:])
     for index, (text, colour) in enumerate(texts):
-        _write_fitting(image, text, (6, top + LINE * (index + 1) - 3), colour)
+        _write_fitting(image, text, (6, top + round(larger * (LINE * (index + 1) - 3))), colour, 0.5 * larger)
 
 
 def draw_state(image: Array, paused: bool, recording: bool) -> None:

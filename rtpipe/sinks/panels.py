@@ -299,7 +299,8 @@ def _cell(track: _Track, held: _Held | None, lead: _Held) -> Cell:
     if held is None:
         return Cell(track.panel, "no frame", None, size)
     title = f"{track.panel}: {held.frame.source}" if track.panel == "output" else track.panel
-    apart = "" if held.key == lead.key else f"{(held.key[1] - lead.key[1]) / 1000:+.1f} ms"
+    us = held.key[1] - lead.key[1]
+    apart = "" if us == 0 else f"{us:+d} us" if abs(us) < 1000 else f"{us / 1000:+.1f} ms"
     marks = ", ".join(words for words in (apart, flag_words(held.frame.flags)) if words)
     return Cell(title, marks, held.frame.image, size)
 

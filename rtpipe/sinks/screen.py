@@ -9,11 +9,11 @@ import sys
 import cv2
 import numpy as np
 
+from rtpipe.sinks.overlay import USUAL
 from rtpipe.types import Array
 
 _PROBE = "import cv2; cv2.namedWindow('rtpipe', cv2.WINDOW_GUI_NORMAL); cv2.waitKey(1); cv2.destroyAllWindows()"
 _PROBE_S = 20.0
-_LARGEST = (1600, 900)
 
 
 def why_no_screen() -> str:
@@ -59,7 +59,7 @@ class Window:
         height, width = image.shape[:2]
         if self._size != (width, height):
             self._size = width, height
-            shrink = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+            shrink = min(1.0, USUAL[0] / width, USUAL[1] / height)
             cv2.resizeWindow(self._title, max(1, round(width * shrink)), max(1, round(height * shrink)))
         cv2.imshow(self._title, np.ascontiguousarray(image))
 

@@ -39,6 +39,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quality: Annotated[int, Meta(ge=0, le=51)] = 20
     """Of h264, as x264's constant rate factor: 0 lossless, 18 very good, 28 small."""
 
+    min_height: Annotated[int, Meta(ge=1, le=4320)] = 240
+    """Small pictures are enlarged by a whole factor to at least this height."""
+
     def __post_init__(self) -> None:
         suffix = Path(self.path).suffix if self.path is not None else None
         if suffix is not None and suffix not in CODECS:
@@ -64,7 +67,7 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._composer = PanelComposer(settings.panels, Layout())
+        self._composer = PanelComposer(settings.panels, Layout(settings.min_height))
         self._encoder: Encoder | None = None
         self._path: Path | None = None
         self._failed = False

@@ -1,8 +1,9 @@
 """The camera's clock on the host's: an online estimate of offset and drift, so that latency starts where light fell.
 
 Packets arrive late by a varying amount, never early: the best ones touch a line from above,
-``host = offset + (1 + drift) * camera``. Every interval keeps its earliest arrival; the drift is the median slope between those (Theil-Sen), the
-offset the lowest of them. The constant part of the delay (USB, the camera's own) cannot be seen from here.
+``host = offset + (1 + drift) * camera``. Every interval keeps its earliest arrival; the drift is the median slope
+between those (Theil-Sen), the offset the lowest of them. The constant part of the delay (USB, the camera's own) cannot
+be seen from here.
 """
 
 from __future__ import annotations

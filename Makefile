@@ -45,7 +45,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy scripts
 
 bench: $(VENV)/.installed-test
-	$(BIN)/rtpipe bench
+	$(BIN)/rtpipe bench window
+	$(BIN)/rtpipe bench transport
+	$(BIN)/rtpipe bench latency
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

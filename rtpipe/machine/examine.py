@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -53,11 +55,11 @@ def _start(probe: Probe) -> _Asked:
 
 def _ask(probe: Probe, line: Connection) -> None:
     """In the child: what libraries print while they are imported goes nowhere, the facts go up the pipe."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
     try:
-        facts = probe.ask()
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            facts = probe.ask()
     except Exception as error:
         facts = Fact(probe.group, probe.part, "missing", reason(error), required=probe.required)
     line.send_bytes(msgspec.json.encode(facts if isinstance(facts, list) else [facts]))

@@ -42,10 +42,8 @@ def test_recordings_go_where_something_can_be_written(tmp_path: Path) -> None:
     assert not (tmp_path / "not").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_recordings_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    fact = base.recordings(tmp_path)
+def test_a_recordings_directory_that_cannot_be_written_is_said() -> None:
+    fact = base.recordings(Path("/proc/recordings"))  # where not even root makes files
     assert fact.state == "note"
     assert "cannot be written" in fact.says
 
@@ -150,7 +148,7 @@ def test_parts_that_do_not_import_are_named_beside_those_that_do(monkeypatch: py
 
 
 def crash() -> Fact:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    os.kill(os.getpid(), signal.SIGKILL)
     return Fact("base", "crash", "ok", "")
 
 
@@ -185,7 +183,7 @@ def test_a_probe_that_crashes_hangs_or_raises_is_a_fact_and_the_rest_is_told(cap
         ("noisy", "note"),
     ]
     assert [fact.says for fact in facts[:3]] == [
-        "the process that tried it died of SIGSEGV",
+        "the process that tried it died of SIGKILL",
         "did not answer within 1 s",
         "OSError: no such thing",
     ]

@@ -77,20 +77,42 @@ def fault(events: Events | PackedEvents, resolution: Resolution) -> str:
     return _FAULTS[_fault(events.t, events.x, events.y, events.p, width, height)]
 
 
+def columns(buffer: Array) -> tuple[Array, Array, Array]:
+    """``dt``, ``x``, ``yp`` as views into ``8 n`` bytes that start on a multiple of 4: the layout of the wire."""
+    n = len(buffer) // 8
+    return buffer[: 4 * n].view(np.uint32), buffer[4 * n : 6 * n].view(np.uint16), buffer[6 * n :].view(np.uint16)
+
+
+def pack_into(events: Events | PackedEvents, buffer: Array) -> tuple[str, int]:
+    """Pack into the ``8 n`` bytes of ``buffer`` (uint8, as :func:`columns` lays them out): what is wrong with the
+    events (``""``; else as :func:`fault` says, or ``"size"`` for more than ``LONGEST_US``; the buffer then holds
+    nothing), and ``t0``. Allocates nothing."""
+    if len(events) == 0:
+        return "", 0
+    wrong = fault(events, (MAX_SIDE, MAX_SIDE))
+    if wrong:
+        return wrong, 0
+    dt, x, yp = columns(buffer)
+    if isinstance(events, PackedEvents):
+        dt[:], x[:], yp[:] = events.dt, events.x, events.yp
+        return "", int(events.t0)
+    t0 = int(events.t[0])
+    if int(events.t[-1]) - t0 > LONGEST_US:
+        return "size", t0
+    _pack(events.t, events.x, events.y, events.p, dt, x, yp)
+    return "", t0
+
+
 def pack(events: Events) -> PackedEvents:
     """``events`` as 8 bytes each. They must be in order, below ``MAX_SIDE`` and span at most ``LONGEST_US``
     (``ValueError`` otherwise). Allocates."""
-    n = len(events)
-    dt, x, yp = np.empty(n, np.uint32), np.empty(n, np.uint16), np.empty(n, np.uint16)
-    if n == 0:
-        return PackedEvents(0, dt, x, yp)
-    wrong = fault(events, (MAX_SIDE, MAX_SIDE))
+    buffer = np.empty(8 * len(events), np.uint8)
+    wrong, t0 = pack_into(events, buffer)
+    if wrong == "size":
+        raise ValueError(f"events cannot be packed: they span more than {LONGEST_US} µs")
     if wrong:
         raise ValueError(f"events cannot be packed: bad {wrong}")
-    if int(events.t[-1]) - int(events.t[0]) > LONGEST_US:
-        raise ValueError(f"events cannot be packed: they span more than {LONGEST_US} µs")
-    _pack(events.t, events.x, events.y, events.p, dt, x, yp)
-    return PackedEvents(int(events.t[0]), dt, x, yp)
+    return PackedEvents(t0, *columns(buffer))
 
 
 def unpack(packed: PackedEvents) -> Events:

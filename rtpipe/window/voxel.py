@@ -29,7 +29,7 @@ def _bound(t: Array, low: int, limit: int) -> int:
 
 @kernel()
 def _deposit(
-    t: Array, x: Array, y: Array, p: Array, on: int, steps: int, shift: int, inverse: float, width: int,
+    t: Array, x: Array, y: Array, p: Array, on: int, steps: int, shift: int, inverse: np.float32, width: int,
     near: Array, far: Array,
 ) -> None:  # fmt: skip
     """Events of one segment between two bins. Plain loops over whole arrays: an index that starts elsewhere makes

@@ -7,7 +7,7 @@ recording's start, so that packet number n is the same packet every time it is a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ Run: TypeAlias = Events | Imu | Trigger
 
 Piece: TypeAlias = Run | Frame
 """What a stream of a recording is made of."""
+
+_R = TypeVar("_R", bound=Run)
 
 _COLUMNS: dict[type, tuple[str, ...]] = {
     Events: ("t", "x", "y", "p"),
@@ -32,12 +34,11 @@ def frame_end(frame: Frame) -> int:
     return frame.t if frame.exposure_end is None else frame.exposure_end
 
 
-def _cut(run: Run, start: int, stop: int) -> Run:
+def cut(run: _R, start: int, stop: int) -> _R:
     """The view ``run[start:stop]``; the run itself where that is all of it."""
     if (start, stop) == (0, len(run)):
         return run
-    kind = type(run)
-    return kind(*(getattr(run, name)[start:stop] for name in _COLUMNS[kind]))
+    return type(run)(*(getattr(run, name)[start:stop] for name in _COLUMNS[type(run)]))
 
 
 def _join(runs: Sequence[Run]) -> Run:
@@ -81,7 +82,7 @@ class _Runs:
             stop = min(stop, self._at + room)
             if stop == self._at:
                 break
-            parts.append(_cut(run, self._at, stop))
+            parts.append(cut(run, self._at, stop))
             room -= stop - self._at
             self._at = stop
         return _join(parts) if parts else None

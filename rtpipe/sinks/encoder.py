@@ -16,10 +16,13 @@ import av
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 
-from rtpipe.errors import WorldError
+from rtpipe.errors import InputError, WorldError
 from rtpipe.types import Array, Resolution
 
 Codec: TypeAlias = Literal["h264", "ffv1"]
+
+NAMES: dict[Codec, str] = {"h264": "libx264", "ffv1": "ffv1"}
+"""What FFmpeg calls the encoders."""
 
 KEY_FRAME_US = 250_000
 """There is a key frame at least this often in video time (where the pictures themselves come more often)."""
@@ -28,6 +31,14 @@ LONGEST_JUMP_US = 1_000_000
 """A jump of time (seek, loop, reconnection) that is longer is cut out of the video."""
 THREADS = 2
 _BT709 = 1
+
+
+def check_codec(codec: Codec) -> None:
+    """Raise ``InputError`` where the installed PyAV has no encoder for ``codec``."""
+    if NAMES[codec] not in av.codecs_available:
+        raise InputError(
+            f"video: the installed PyAV cannot write {codec} (no {NAMES[codec]}); install av from the index"
+        )
 
 
 class Timeline:
@@ -126,7 +137,7 @@ class Encoder:
             format="matroska" if matroska else "mp4",
             container_options={**options, "flush_packets": "1"},
         )
-        self._stream: Any = self._container.add_stream("ffv1" if self._lossless else "libx264", rate=30)
+        self._stream: Any = self._container.add_stream(NAMES[codec], rate=30)
         self._stream.width, self._stream.height = resolution
         context = self._stream.codec_context
         context.time_base = self._stream.time_base = self._tick
@@ -160,7 +171,12 @@ class Encoder:
         if us + self._timeline.step_us > self._key_us + KEY_FRAME_US:
             frame.pict_type, self._key_us = PictureType.I, us
         self._last_pts = pts
-        self._mux(self._stream.encode(frame))
+        try:
+            packets = self._stream.encode(frame)
+        except av.FFmpegError as error:
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise WorldError(f"video: {self._path}: {size} pictures cannot be encoded: {error.strerror}") from error
+        self._mux(packets)
         self._written += 1
 
     def close(self) -> None:
@@ -185,5 +201,6 @@ class Encoder:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> WorldError:
-        so_far = f"; the {self._written} pictures before that are in it" if self._written else ""
+        safe = self._written - 1  # the last one was still to be written when this went wrong
+        so_far = f"; the {safe} pictures before that are in it" if safe > 0 else ""
         return WorldError(f"video: {self._path} cannot be written: {error.strerror}{so_far}")

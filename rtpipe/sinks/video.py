@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from rtpipe.errors import RtpipeError, WorldError
 from rtpipe.ledger import Flow
-from rtpipe.sinks.encoder import Codec, Encoder
+from rtpipe.sinks.encoder import Codec, Encoder, check_codec
 from rtpipe.sinks.layout import Layout
 from rtpipe.sinks.panels import PANELS, Composite, Panel, PanelComposer, kinds
 from rtpipe.types import Packet, StreamInfo
@@ -89,7 +89,8 @@ class Sink:
         return {"video": str(self._path)} if self._path is not None else {}
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
-        """Reserve the file. Raises ``WorldError`` where it cannot be made."""
+        """Reserve the file. Raises ``WorldError`` where it cannot be made, ``InputError`` without the encoder."""
+        check_codec(self._settings.chosen_codec)
         self._composer.open(streams)
         self._path = self._reserve()
         return ()

@@ -26,6 +26,7 @@ DEFAULT = "astronaut"
 
 SMALLEST = 32
 """A picture must have at least this many pixels on each side."""
+_LARGEST_SIDE = 4096
 _WHITE_PERCENTILE = 99.5
 
 
@@ -55,9 +56,16 @@ def read(path: Path) -> Array | None:
 
     None where the file is no picture that OpenCV decodes. Raises ``InputError`` for one that is too small or all black.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_BGR)
+    try:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_BGR)
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise InputError(f"{path}: cannot be read as a picture: {error.err}") from error
     if picture is None:
         return None
+    side = max(picture.shape)
+    if side > _LARGEST_SIDE:  # far more than any sensor sees, and floats are large
+        ratio = _LARGEST_SIDE / side
+        picture = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
     light = linear(picture)
     check_size(path, light)
     white = float(np.percentile(light, _WHITE_PERCENTILE))

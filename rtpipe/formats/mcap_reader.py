@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from rtpipe.errors import FormatError, InputError
+from rtpipe.formats.mcap_epochs import cut_epochs
 from rtpipe.formats.mcap_events import restore
 from rtpipe.formats.mcap_index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
 from rtpipe.formats.mcap_pictures import decode_frame
 from rtpipe.formats.mcap_read import ContainerFile, Damaged, Messages
 from rtpipe.formats.mcap_totals import LONGEST_US, Span
 from rtpipe.formats.mcap_write import clamp_ns
-from rtpipe.formats.packets import Piece, cut_packets
+from rtpipe.formats.packets import Piece
 from rtpipe.formats.recording import Recording
 from rtpipe.types import Array, Events, Frame, Imu, Packet, StreamInfo, Trigger
 
@@ -135,21 +135,14 @@ class Reader(Recording):
                 yield fields["epoch"], packet_rows(self._index.streams[stream], fields)
 
     def packets(self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None) -> Iterator[Packet]:
-        """As :func:`rtpipe.formats.packets.cut_packets` cuts them, epoch by epoch where time jumped; with ``t0`` from
-        the first epoch on that reaches it."""
-        feeds = {info.name: _Epochs(self._by_epoch(info, t0)) for info in self.streams}
+        """As :func:`rtpipe.formats.packets.cut_packets` cuts them, epoch by epoch where time jumped, never back in
+        time (:func:`rtpipe.formats.mcap_epochs.cut_epochs`); with ``t0`` from the first epoch on that reaches it."""
         spans = [span for span in self._spans if t0 is None or span.t_last >= t0] or self._spans[-1:]
-        seqs = dict.fromkeys(feeds, 0)
-        for number, span in enumerate(spans):
+        for span in spans:
             if span.t_last - span.t_first > LONGEST_US:
                 raise FormatError(f"{self.path}: its streams lie more than {LONGEST_US // 86_400_000_000} days apart")
-            runs = {name: feed.run(span.epoch) for name, feed in feeds.items()}
-            begin = t0 if number == 0 else None
-            for packet in cut_packets(runs, span.t_first, span.t_last, packet_us, packet_events, begin):
-                if packet.end and number + 1 < len(spans):
-                    continue
-                yield packet if number == 0 else replace(packet, seq=seqs[packet.stream], epoch=number)
-                seqs[packet.stream] += 1
+        streams = {info.name: self._by_epoch(info, t0) for info in self.streams}
+        return cut_epochs(streams, spans, packet_us, packet_events, t0)
 
     def close(self) -> None:
         """Let the file go. May be called twice."""
@@ -237,21 +230,6 @@ class Reader(Recording):
     @staticmethod
     def _frame(found: _Found, _: StreamIndex) -> Frame:
         return decode_frame(found[1], found[2] or memoryview(b""))
-
-
-class _Epochs:
-    """A stream of (epoch, piece), given out epoch by epoch."""
-
-    def __init__(self, pieces: Iterator[tuple[int, Piece]]) -> None:
-        self._pieces = pieces
-        self._next = next(pieces, None)
-
-    def run(self, epoch: int) -> Iterator[Piece]:
-        """The pieces up to and including ``epoch``."""
-        while self._next is not None and self._next[0] <= epoch:
-            piece = self._next[1]
-            self._next = next(self._pieces, None)
-            yield piece
 
 
 class _Named:

@@ -125,12 +125,13 @@ class Reader(Recording):
         """Elements per stream; decodes the whole file once."""
         counted: dict[str, int] = {}
         for stream in self.streams:
-            runs: Iterator[Events | Imu | Trigger]
             if stream.kind == "frames":
                 counted[stream.name] = sum(1 for _ in self.frames())
-                continue
-            runs = {"events": self.event_chunks, "imu": self.imu, "triggers": self.triggers}[stream.kind]()
-            counted[stream.name] = sum(len(run) for run in runs)
+            elif stream.kind == "events":
+                counted[stream.name] = sum(len(run) for run in self.event_chunks())
+            else:
+                samples: Iterator[Imu | Trigger] = self.imu() if stream.kind == "imu" else self.triggers()
+                counted[stream.name] = sum(len(run) for run in samples)
         return counted
 
     def event_chunks(self, t0: int | None = None, t1: int | None = None) -> Iterator[Events]:

@@ -145,33 +145,30 @@ class Container:
         return int(max(0, min(end, length) - at))
 
     def _decompressed(self, data: bytes) -> bytes:
-        parts: list[bytes] = []
+        """The packet's bytes; the first four state how many follow, so no more than that is ever made room for."""
         if self._compression == _NONE:
             return data
-        if self._compression in (_LZ4, _LZ4_HIGH):
-            decoder = lz4.frame.LZ4FrameDecompressor()
-            room = 4 * len(data) + (1 << 16)  # nearly always enough for all at once
-            try:
-                while not decoder.eof and room <= LARGEST_PACKET:
-                    before = len(parts)
-                    parts += filter(None, [decoder.decompress(b"" if parts else data, max_length=room)])
-                    if len(parts) == before:
-                        break
-                    room *= 2
-            except RuntimeError as error:
-                raise Broken(str(error)) from error
-            if not decoder.eof:
-                raise Broken("its LZ4 data are incomplete or too long")
-            return b"".join(parts)
         try:
+            if self._compression in (_LZ4, _LZ4_HIGH):
+                decoder = lz4.frame.LZ4FrameDecompressor()
+                prefix = decoder.decompress(data, max_length=4)
+                n = _length(prefix)
+                return bytes(prefix + decoder.decompress(b"", max_length=n)) if n else prefix
             with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-                while part := reader.read(1 << 20):
-                    parts.append(part)
-                    if len(parts) > LARGEST_PACKET >> 20:
-                        raise Broken("its Zstandard data are too long")
-        except zstandard.ZstdError as error:
+                prefix = reader.read(4)
+                return bytes(prefix + reader.read(_length(prefix)))
+        except (RuntimeError, EOFError, zstandard.ZstdError) as error:
             raise Broken(str(error)) from error
-        return b"".join(parts)
+
+
+def _length(prefix: bytes) -> int:
+    """How many bytes follow the size prefix of a FlatBuffer."""
+    if len(prefix) < 4:
+        raise Broken("there is nothing in it")
+    n: int = struct.unpack("<I", prefix)[0]
+    if n > LARGEST_PACKET:
+        raise Broken(f"it claims {n} bytes; at most {LARGEST_PACKET} are read")
+    return n
 
 
 def _streams(text: bytes) -> tuple[Stream, ...]:

@@ -316,7 +316,7 @@ def _decompress(compression: str, data: memoryview, size: int) -> memoryview:
             stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data)
             return memoryview(stream.read(size))
         if compression == "lz4":
-            import lz4.frame  # type: ignore[import-untyped]
+            import lz4.frame
 
             return memoryview(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size))
     except Exception as error:  # zstandard's and lz4's own errors have no base in common

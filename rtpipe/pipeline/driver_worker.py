@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import zmq
 
@@ -36,7 +37,7 @@ class DriverWorker:
     def run(self) -> None:
         """Blocks until every packet is accounted for. Raises ``RtpipeError`` where the device or file fails."""
         try:
-            self._streams = tuple(self._driver.open())
+            self._streams = tuple(replace(s, name=self._named(s.name)) for s in self._driver.open())
             self._publisher.announce(self._streams)
             self._await_consumers()
             self._resume()
@@ -50,13 +51,20 @@ class DriverWorker:
             self._driver.close()
             self._publisher.close(200)
 
+    def _named(self, stream: str) -> str:
+        """A driver calls its streams ``camera/…``; in a pipeline they bear the source's name."""
+        return f"{self._plan.name}/{stream.rsplit('/', 1)[-1]}"
+
     def _await_consumers(self) -> None:
         while not self._publisher.ready and not self._stopping:
             self._attend(10)
 
     def _resume(self) -> None:
         resume_after = getattr(self._driver, "resume_after", None)
-        seen = {stream: seq for stream, seq in self._publisher.resume.items() if seq >= 0}
+        resume = self._publisher.resume
+        seen = {
+            s.name.replace(self._plan.name, "camera", 1): resume[s.name] for s in self._streams if resume[s.name] >= 0
+        }
         if resume_after is not None and seen:
             resume_after(seen)
 
@@ -78,6 +86,9 @@ class DriverWorker:
         return None
 
     def _publish(self, packet: Packet) -> None:
+        name = self._named(packet.stream)
+        if name != packet.stream:
+            packet = replace(packet, stream=name)
         self._last[packet.stream] = packet
         self._publisher.publish(packet)
 

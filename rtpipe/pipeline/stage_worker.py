@@ -44,7 +44,9 @@ class StageWorker:
         ]
         self._latency = {f"{item.producer}->{plan.name}": Histogram() for item in plan.inputs}
         self._publisher = (
-            Publisher(plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context)
+            Publisher(
+                plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context, continues=False
+            )
             if plan.endpoint is not None
             else None
         )

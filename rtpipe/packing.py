@@ -16,7 +16,7 @@ _FAULTS = ("", ORDER, COORDINATES, POLARITY)
 
 
 @kernel()
-def _pack(t: Array, x: Array, y: Array, p: Array, dt: Array, x_out: Array, yp: Array) -> None:
+def _pack(dt: Array, x_out: Array, yp: Array, t: Array, x: Array, y: Array, p: Array) -> None:
     t0 = t[0]
     for i in range(t.size):
         dt[i] = np.uint32(t[i] - t0)
@@ -25,7 +25,7 @@ def _pack(t: Array, x: Array, y: Array, p: Array, dt: Array, x_out: Array, yp: A
 
 
 @kernel()
-def _unpack(t0: int, dt: Array, yp: Array, t: Array, y: Array, p: Array) -> None:
+def _unpack(t0: int, t: Array, y: Array, p: Array, dt: Array, yp: Array) -> None:
     for i in range(dt.size):
         t[i] = t0 + np.int64(dt[i])
         y[i] = yp[i] & np.uint16(0x7FFF)
@@ -33,7 +33,7 @@ def _unpack(t0: int, dt: Array, yp: Array, t: Array, y: Array, p: Array) -> None
 
 
 @kernel()
-def _fault(t: Array, x: Array, y: Array, p: Array, width: int, height: int) -> int:
+def _fault(width: int, height: int, t: Array, x: Array, y: Array, p: Array) -> int:
     top_x = np.uint16(0)
     top_y = np.uint16(0)
     top_p = np.uint8(0)
@@ -52,7 +52,7 @@ def _fault(t: Array, x: Array, y: Array, p: Array, width: int, height: int) -> i
 
 
 @kernel()
-def _packed_fault(dt: Array, x: Array, yp: Array, width: int, height: int) -> int:
+def _packed_fault(width: int, height: int, dt: Array, x: Array, yp: Array) -> int:
     top_x = np.uint16(0)
     top_y = np.uint16(0)
     backwards = False
@@ -66,6 +66,19 @@ def _packed_fault(dt: Array, x: Array, yp: Array, width: int, height: int) -> in
     return 2 if top_x >= width or top_y >= height else 0
 
 
+def _alike(*columns: Array) -> tuple[Array, ...]:
+    """The columns contiguous, and either all writable or all not: numba compiles anew for every other mixture, in the
+    middle of a stream. Copies only what is strided (a field of a structured array)."""
+    kept = tuple(column if column.flags.c_contiguous else np.ascontiguousarray(column) for column in columns)
+    writable = [column.flags.writeable for column in kept]
+    if all(writable) or not any(writable):
+        return kept
+    views = tuple(column.view() for column in kept)
+    for view in views:
+        view.flags.writeable = False
+    return views
+
+
 def fault(events: Events | PackedEvents, resolution: Resolution) -> str:
     """What is wrong with these events for a sensor of ``resolution``: ``""``, ``"order"``, ``"coordinates"`` or
     ``"polarity"``. One pass, no copy; kernels that index by coordinate rely on it."""
@@ -73,8 +86,8 @@ def fault(events: Events | PackedEvents, resolution: Resolution) -> str:
         return ""
     width, height = resolution
     if isinstance(events, PackedEvents):
-        return _FAULTS[_packed_fault(events.dt, events.x, events.yp, width, height)]
-    return _FAULTS[_fault(events.t, events.x, events.y, events.p, width, height)]
+        return _FAULTS[_packed_fault(width, height, *_alike(events.dt, events.x, events.yp))]
+    return _FAULTS[_fault(width, height, *_alike(events.t, events.x, events.y, events.p))]
 
 
 def columns(buffer: Array) -> tuple[Array, Array, Array]:
@@ -99,7 +112,7 @@ def pack_into(events: Events | PackedEvents, buffer: Array) -> tuple[str, int]:
     t0 = int(events.t[0])
     if int(events.t[-1]) - t0 > LONGEST_US:
         return "size", t0
-    _pack(events.t, events.x, events.y, events.p, dt, x, yp)
+    _pack(dt, x, yp, *_alike(events.t, events.x, events.y, events.p))
     return "", t0
 
 
@@ -115,9 +128,22 @@ def pack(events: Events) -> PackedEvents:
     return PackedEvents(t0, *columns(buffer))
 
 
+def warm() -> None:
+    """Compile, or load, every kernel here for writable and for read-only columns, so that no packet waits for it."""
+    columns_ = np.zeros(1, np.int64), np.zeros(1, np.uint16), np.zeros(1, np.uint16), np.zeros(1, np.uint8)
+    for writable in (True, False):
+        for column in columns_:
+            column.flags.writeable = writable
+        packed = pack(Events(*columns_))
+        for column in (packed.dt, packed.x, packed.yp):
+            column.flags.writeable = writable
+        fault(packed, (1, 1))
+        unpack(packed)
+
+
 def unpack(packed: PackedEvents) -> Events:
     """The events again, with int64 µs times. Allocates all but ``x``, which stays a view."""
     n = len(packed)
     t, y, p = np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint8)
-    _unpack(packed.t0, packed.dt, packed.yp, t, y, p)
+    _unpack(packed.t0, t, y, p, *_alike(packed.dt, packed.yp))
     return Events(t, packed.x, y, p)

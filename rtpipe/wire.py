@@ -183,13 +183,6 @@ def prepare(packet: Packet, buffer: Callable[[int], Array] = _new) -> Prepared:
     return Prepared(topic, head, payload)
 
 
-def warm() -> None:
-    """Compile, or load, the kernels that packing and checking need, so that the first packet is not late."""
-    column = np.zeros(1, np.uint16)
-    events = Events(np.zeros(1, np.int64), column, column, np.zeros(1, np.uint8))
-    decode(encode(Packet("warm/events", 0, 0, 0, 0, events)), (1, 1))
-
-
 def _bounded(size: int) -> None:
     if size > MAX_PAYLOAD:
         raise WireError("size", f"a packet of {size} bytes: at most {MAX_PAYLOAD} can travel, cut it")

@@ -1,8 +1,8 @@
 """What the two ends of an edge say to each other around the packets. ``docs/wire.md`` has it byte by byte.
 
 The first byte of the first part tells what a message is. Consumer to producer: an empty message when the connection
-is made, ``H`` hello, ``R`` ready, ``A`` acknowledgement, ``B`` bye. Producer to consumer: ``W`` who are you, ``H`` welcome,
-``P`` packet (followed by the wire's parts), ``N`` no (followed by the reason), ``?`` are you there.
+is made, ``H`` hello, ``R`` ready, ``A`` acknowledgement, ``B`` bye. Producer to consumer: ``W`` who are you, ``H``
+welcome, ``P`` packet (followed by the wire's parts), ``N`` no (followed by the reason), ``?`` are you there.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import zmq
 
-from rtpipe import wire
+from rtpipe import packing, wire
 from rtpipe.errors import WireError
 from rtpipe.ledger import SentLedger, Tally
 from rtpipe.sockets import messages
@@ -103,7 +103,7 @@ class Publisher:
 
     def announce(self, streams: Sequence[StreamInfo]) -> None:
         """Say what will be sent. Consumers are welcomed from now on. Takes a moment the first time (kernels)."""
-        wire.warm()
+        packing.warm()
         self._streams = {stream.name: stream for stream in streams}
         for stream in streams:
             self._next_seq.setdefault(stream.name, 0)

@@ -74,8 +74,8 @@ def _more(counts: Mapping[str, Count], reason: str, count: Count) -> Mapping[str
 
 
 class EdgeQueue:
-    """``every``: in order, at most ``credit`` bytes under way, at most ``bound`` bytes in all. ``latest``: of each stream
-    one packet under way and the newest waiting. A packet larger than a limit passes alone."""
+    """``every``: in order, at most ``credit`` bytes under way, at most ``bound`` in all. ``latest``: of each stream one
+    packet under way and the newest waiting. A packet larger than a limit passes alone."""
 
     def __init__(self, edge: str, bound: int) -> None:
         self.ledger = SentLedger(edge)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import zmq
 
-from rtpipe import wire
+from rtpipe import packing, wire
 from rtpipe.errors import InputError, WireError
 from rtpipe.ledger import DUPLICATE, Exchange, ReceivedLedger, Tally
 from rtpipe.sockets import messages
@@ -83,7 +83,7 @@ class Subscriber:
 
     def say_ready(self) -> None:
         """Ask for packets: the owner has opened what needed opening. Said again to a producer that is restarted."""
-        wire.warm()
+        packing.warm()
         self._ready = True
         if self.streams is not None:
             self._say(messages.READY, self._finished)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from rtpipe import registry
 from rtpipe.errors import FormatError, InputError
@@ -47,10 +49,14 @@ def open_recording(path: str | os.PathLike[str], **options: Any) -> Recording:
     name = format_of(path)
     reader = registry.load("formats", name).Reader
     allowed = _options(reader)
-    for option in options:
+    for option, value in options.items():
         if option not in allowed:
             offered = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
             raise InputError(f"{path}: a recording of format {name} knows no option {option!r}; {offered}")
+        try:
+            options[option] = msgspec.convert(value, allowed[option])
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: option {option}: {error}") from error
     recording: Recording = reader(Path(path), **options)
     return recording
 
@@ -70,5 +76,8 @@ def _head(file: Path) -> bytes:
     return head
 
 
-def _options(reader: type) -> tuple[str, ...]:
-    return tuple(p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY)
+def _options(reader: type) -> dict[str, Any]:
+    """The keyword-only parameters of a ``Reader`` and their types."""
+    types = get_type_hints(reader.__init__)  # type: ignore[misc]
+    parameters = inspect.signature(reader).parameters.values()
+    return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -100,6 +100,8 @@ class Reader(Recording):
             raise (error if str(self.path) in said else FormatError(f"{self.path}: {said}")) from error
         if not 0 < min(self.resolution) <= max(self.resolution) <= MAX_SIDE:
             raise InputError(f"{self.path}: resolution {self.resolution}: 1 to {MAX_SIDE} pixels wanted")
+        if len(images) and images.size != self.resolution:
+            notes.append(f"pictures are {images.size[0]}x{images.size[1]}, another size than the sensor")
         if self._off == -1:
             notes.append("polarity is -1 and 1")
         for pictures in (images, sharp):
@@ -205,8 +207,9 @@ class Reader(Recording):
         return low + int(np.searchsorted(self._microseconds(low, high), instant))
 
     def counts(self) -> Mapping[str, int]:
-        """Events and frames; nothing is scanned."""
-        return {s.name: self._n if s.kind == "events" else len(self._images) for s in self.streams}
+        """Events and frames, and the sharp pictures as ``"truth"``; nothing is scanned."""
+        counted = {s.name: self._n if s.kind == "events" else len(self._images) for s in self.streams}
+        return counted | ({"truth": len(self._sharp)} if len(self._sharp) else {})
 
     def event_chunks(self, t0: int | None = None, t1: int | None = None) -> Iterator[Events]:
         """Events with ``t0 <= t < t1`` (µs) in order, in runs of about 260k. Raises ``FormatError`` naming the place of

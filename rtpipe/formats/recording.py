@@ -34,7 +34,8 @@ class Recording(ABC):
 
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
-        """Elements per stream name: events, frames, IMU samples, triggers. May scan the file once."""
+        """Elements per stream name: events, frames, IMU samples, triggers; of :meth:`truth` as ``"truth"``, where there
+        are any. May scan the file once."""
 
     @abstractmethod
     def event_chunks(self, t0: int | None = None, t1: int | None = None) -> Iterator[Events]:

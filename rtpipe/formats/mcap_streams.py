@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,7 @@ class Declared:
         return self.container.channel(f"/{stream.name}{ending}", self._schemas[kind.name], "cdr", told)
 
 
-class _Batches:
+class _Batches(ABC):
     """What event, IMU and trigger streams share: the table of packets of the open message."""
 
     def __init__(self, declared: Declared, stream: StreamInfo, kind: MessageType, codec: str) -> None:
@@ -61,9 +62,9 @@ class _Batches:
         self._epoch = 0
         self._counters = Counters()
 
+    @abstractmethod
     def flush(self) -> None:
         """Close the open message."""
-        raise NotImplementedError
 
     def _enter(self, epoch: int) -> None:
         """Close the message where a packet of this epoch cannot follow in it."""

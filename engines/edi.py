@@ -17,6 +17,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from engines.contrast import Contrast
 from engines.integral import integrate, intervals
 from engines.restore import log_ratio, restore
 from rtpipe.engine import passed_through
@@ -52,8 +53,8 @@ class Engine:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self._size: Resolution = (0, 0)
+        self._estimate = Contrast(PRIOR)
         self._logs: dict[np.dtype[np.generic], Array] = {}
-        self.reset()
 
     @property
     def spec(self) -> EngineSpec:
@@ -63,7 +64,9 @@ class Engine:
     @property
     def contrast(self) -> tuple[float, float]:
         """The contrast thresholds (on, off) in use, log intensity per event."""
-        return self._contrast
+        if self.settings.contrast is not None:
+            return self.settings.contrast, self.settings.contrast
+        return self._estimate.on, self._estimate.off
 
     def warm(self, resolution: Resolution) -> None:
         """Compile for grey and colour 8-bit pictures and make the buffers. Blocks for seconds the first time."""
@@ -76,8 +79,7 @@ class Engine:
 
     def reset(self) -> None:
         """Forget every window seen."""
-        known = self.settings.contrast
-        self._contrast = (PRIOR, PRIOR) if known is None else (known, known)
+        self._estimate.reset()
 
     def infer(self, window: Window) -> Sequence[Frame]:
         """The sharp pictures of this window's exposure, in order of time, in new arrays of the picture's own dtype and
@@ -101,10 +103,12 @@ class Engine:
         white = float(np.iinfo(frame.image.dtype).max)
         grey = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
         logs = self._log_table(frame.image.dtype)[grey]
-        on, off = self._contrast
+        columns = events.dt, events.x, events.yp
+        if self.settings.contrast is None:
+            self._estimate.update(*columns, offset, length, logs)
+        on, off = self.contrast
         table = intervals(on, off, self.settings.between)
         steps = math.exp(on), math.exp(-off)
-        columns = events.dt, events.x, events.yp
         filled = self._state, self._at, self._seen
         integrate(*columns, offset, length, width, *steps, table, instants, *filled)
         frames = []

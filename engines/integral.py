@@ -23,6 +23,12 @@ RAMP: Final = "ramp"
 OVERSHOOT = 0.4
 """Thresholds by which a level is taken to go on before it turns back."""
 
+SLOPE = 2 * OVERSHOOT + 2 * math.sqrt(OVERSHOOT * (OVERSHOOT + 1))
+"""With which a parabola must start to turn there and be one threshold back after one interval."""
+
+NODES, WEIGHTS = (np.polynomial.legendre.leggauss(12) + np.array([[1.0], [0.0]])) / 2
+"""Gauss-Legendre quadrature over 0..1."""
+
 TAIL = 0.2
 """Thresholds by which a level is taken to go on from its last event to the end of the exposure."""
 
@@ -41,9 +47,6 @@ def intervals(on: float, off: float, model: str) -> Array:
     if model == HOLD:
         return table
     signed = (0.0, -off, on)
-    slope = 2 * OVERSHOOT + 2 * math.sqrt(OVERSHOOT * (OVERSHOOT + 1))
-    nodes, weights = np.polynomial.legendre.leggauss(12)
-    u = (nodes + 1) / 2
     for last in (NONE, OFF, ON):
         for coming in (NONE, OFF, ON):
             if coming == NONE:
@@ -51,8 +54,8 @@ def intervals(on: float, off: float, model: str) -> Array:
             elif last in (NONE, coming):
                 first, second = signed[coming], 0.0
             else:
-                first, second = -slope * signed[coming], (slope + 1) * signed[coming]
-            mean = float(np.sum(weights * np.exp(first * u + second * u * u)) / 2)
+                first, second = -SLOPE * signed[coming], (SLOPE + 1) * signed[coming]
+            mean = float(WEIGHTS @ np.exp(NODES * (first + second * NODES)))
             table[3 * last + coming] = mean, first, second
     return table
 

@@ -46,8 +46,10 @@ def simulate(
     from rtpipe.simulate import CameraSettings
     from rtpipe.simulate import simulate as run
 
-    if not fps > 0:
-        raise InputError(f"--fps {fps:g}: a number above 0 is wanted")
+    if not 0 < fps <= 1000:
+        raise InputError(f"--fps {fps:g}: a number above 0 and up to 1000 is wanted")
+    if not 0 < exposure_ms <= 1000:
+        raise InputError(f"--exposure-ms {exposure_ms:g}: a number above 0 and up to 1000 is wanted")
     camera = CameraSettings(period_us=round(1e6 / fps), exposure_us=round(exposure_ms * 1e3))
     columns = TextColumn("simulating"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
@@ -87,6 +89,6 @@ def _resolution(size: str) -> Resolution:
     from rtpipe.errors import InputError
 
     width, _, height = size.lower().partition("x")
-    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        raise InputError(f"--size {size}: WIDTHxHEIGHT is wanted, such as 346x260")
+    if len(size) > 11 or not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise InputError(f"--size {size[:20]}: WIDTHxHEIGHT is wanted, such as 346x260")
     return int(width), int(height)

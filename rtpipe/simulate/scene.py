@@ -100,6 +100,13 @@ def _warp(source: Array, m: Array, out: Array) -> None:
     """Bilinear samples of ``source`` at ``m`` times each pixel of ``out``, mirrored outside. Exact in the fraction:
     OpenCV's warp rounds it to 1/32 px, which in log light is a threshold's worth at a strong edge."""
     rows, columns = source.shape
+    inside = True
+    for y in (0, out.shape[0] - 1):
+        for x in (0, out.shape[1] - 1):
+            w = m[2, 0] * x + m[2, 1] * y + m[2, 2]
+            u = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / w
+            v = (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / w
+            inside &= u >= 0 and v >= 0 and u < columns - 1 and v < rows - 1
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             w = m[2, 0] * x + m[2, 1] * y + m[2, 2]
@@ -111,7 +118,7 @@ def _warp(source: Array, m: Array, out: Array) -> None:
             b = np.float32(v - top)
             right = left + 1
             bottom = top + 1
-            if left < 0 or top < 0 or right >= columns or bottom >= rows:
+            if not inside:
                 left = _mirror(left, columns)
                 right = _mirror(right, columns)
                 top = _mirror(top, rows)

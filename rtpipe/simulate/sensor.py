@@ -65,8 +65,7 @@ class Sensor:
         self._noise_at = np.full(shape, math.inf)
         if chosen.noise_hz > 0:
             self._noise_at = random.exponential(1e6 / chosen.noise_hz, shape)
-        self._input = np.zeros(shape, np.float32)
-        self._output = np.zeros(shape, np.float32)
+        self._receptor = _Photoreceptor(chosen)
         self._t: int | None = None
         self._columns = _columns(1 << 16)
 
@@ -80,19 +79,19 @@ class Sensor:
         ``light`` float32 (H, W), 1 is white; its logarithm is taken as linear in time between two calls. The first call
         gives the scene at the start and returns no events. ``t`` may grow by at most 65 ms a call.
         """
-        if light.shape != self._input.shape or light.dtype != np.float32:
-            raise ValueError(f"light: float32 {self._input.shape} wanted, got {light.dtype} {light.shape}")
+        if light.shape != self._difference.shape or light.dtype != np.float32:
+            raise ValueError(f"light: float32 {self._difference.shape} wanted, got {light.dtype} {light.shape}")
         if self._t is None:
-            np.log(light + np.float32(self.settings.dark), out=self._input)
-            self._output[:] = self._input
+            self._receptor.start(light)
             self._noise_at += t
             self._t = t
             return Events.empty()
         if not 0 < t - self._t < 1 << 16:
             raise ValueError(f"t: must grow by 1 to 65535 µs, got {t - self._t}")
+        change = self._receptor.follow(light, t - self._t)
         count, pixel = 0, 0
         while pixel < light.size:
-            count, pixel = self._run(light, self._t, t, count, pixel)
+            count, pixel = self._run(light, change, self._t, t, count, pixel)
             if pixel < light.size:
                 delay, index, polarity = (np.concatenate([c, np.empty_like(c)]) for c in self._columns)
                 self._columns = delay, index, polarity
@@ -105,13 +104,11 @@ class Sensor:
         self._t = t
         return events
 
-    def _run(self, light: Array, t0: int, t1: int, count: int, pixel: int) -> tuple[int, int]:
-        chosen = self.settings
+    def _run(self, light: Array, change: Array, t0: int, t1: int, count: int, pixel: int) -> tuple[int, int]:
         delay, index, polarity = self._columns
         result: tuple[int, int] = _observe(
             light.ravel(),
-            self._input.ravel(),
-            self._output.ravel(),
+            change.ravel(),
             self._difference.ravel(),
             self._dead_until.ravel(),
             self.contrast_on.ravel(),
@@ -121,10 +118,8 @@ class Sensor:
             self._random.ravel(),
             t0,
             t1,
-            np.float32(chosen.dark),
-            np.float32(2 * math.pi * chosen.bandwidth_hz * (t1 - t0) * 1e-6),
-            chosen.refractory_us,
-            chosen.noise_hz,
+            self.settings.refractory_us,
+            self.settings.noise_hz,
             delay,
             index,
             polarity,
@@ -132,6 +127,37 @@ class Sensor:
             pixel,
         )
         return result
+
+
+class _Photoreceptor:
+    """The front of a pixel: the logarithm of its light, followed with limited bandwidth."""
+
+    def __init__(self, settings: SensorSettings) -> None:
+        self._dark = np.float32(settings.dark)
+        self._rate = 2 * math.pi * settings.bandwidth_hz * 1e-6  # at white, 1 / µs
+
+    def start(self, light: Array) -> None:
+        self._input: Array = np.log(light + self._dark)
+        self._output = self._input
+
+    def follow(self, light: Array, span: int) -> Array:
+        """How far the output moves in the next ``span`` µs, float32 (H, W), while the input goes straight to
+        ``light``'s logarithm."""
+        now: Array = np.log(light + self._dark)
+        after = now
+        if self._rate > 0:  # first-order low-pass, exact for an input that is linear over the step
+            constants = np.minimum(light, 1)
+            constants *= np.float32(0.9 * self._rate * span)
+            constants += np.float32(0.1 * self._rate * span)
+            lag = (now - self._input) / constants
+            after = self._output - self._input
+            after += lag
+            after *= np.exp(-constants)
+            after += now
+            after -= lag
+        change: Array = after - self._output
+        self._input, self._output = now, after
+        return change
 
 
 _MOST = 4096
@@ -161,8 +187,7 @@ def _uniform(state: Array, i: int) -> float:
 @kernel()
 def _observe(
     light: Array,
-    seen: Array,
-    level: Array,
+    change: Array,
     difference: Array,
     dead_until: Array,
     contrast_on: Array,
@@ -172,8 +197,6 @@ def _observe(
     state: Array,
     t0: int,
     t1: int,
-    dark: np.float32,
-    bandwidth: np.float32,
     refractory: float,
     noise_hz: float,
     delay: Array,
@@ -185,21 +208,10 @@ def _observe(
     """One step for the pixels from ``pixel`` on; stops early where the columns might not hold one more pixel's events.
     Returns the events written and the first pixel not done."""
     span = np.float64(t1 - t0)
-    one, tenth = np.float32(1), np.float32(0.1)
     for i in range(pixel, light.size):
         if count + _MOST > delay.size:
             return count, i
-        bright = light[i]
-        now = np.log(bright + dark)
-        before = level[i]
-        after = now
-        if bandwidth > 0:  # first-order low-pass, exact for an input that is linear over the step
-            fast = bandwidth * (tenth + (one - tenth) * min(one, bright))  # 1 / time constant, per step
-            rise = (now - seen[i]) / fast
-            after = now - rise + (before - seen[i] + rise) * np.exp(-fast)
-        seen[i] = now
-        level[i] = after
-        slope = np.float64(after - before) / span + leak[i]
+        slope = change[i] / span + leak[i]
         d = difference[i]
         end = d + slope * span
         if (  # most pixels, most of the time
@@ -230,7 +242,7 @@ def _observe(
             if noise < crossing:
                 on = _uniform(state, i) < 0.5
                 noise_at[i] = t0 + noise - np.log(_uniform(state, i)) * 1e6 / noise_hz
-                if _uniform(state, i) < 0.75 * min(one, bright):  # less noise where there is light
+                if _uniform(state, i) < 0.75 * min(np.float32(1), light[i]):  # less noise where there is light
                     d += slope * (first - at)
                     at = first
                     continue

@@ -72,7 +72,8 @@ class VideoScene:
                         last = t
                         yield t - first, frame
         except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{self._path}: neither a picture nor a video that can be decoded ({error})") from None
+            reason = error.strerror or error
+            raise InputError(f"{self._path}: neither a picture nor a video that can be decoded: {reason}") from error
 
     def _decoded(self) -> Iterator[tuple[int, Array]]:
         for t, frame in self._times():

@@ -229,7 +229,15 @@ def test_the_command_line_tells_what_it_made(picture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [(("--size", "80"), "--size 80"), (("--fps", "0"), "--fps 0"), (("--seed", "-3"), "seed -3")]
+    ("option", "words"),
+    [
+        (("--size", "80"), "--size 80"),
+        (("--size", "9" * 5000 + "x60"), "WIDTHxHEIGHT is wanted"),
+        (("--fps", "0"), "--fps 0"),
+        (("--fps", "inf"), "--fps inf"),
+        (("--exposure-ms", "nan"), "--exposure-ms nan"),
+        (("--seed", "-3"), "seed -3"),
+    ],
 )
 def test_the_command_line_refuses_in_words(picture, tmp_path, option, words):
     result = command(picture, tmp_path / "a.h5", *option)

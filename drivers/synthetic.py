@@ -16,7 +16,6 @@ from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, Frame, Packet, StreamInfo
 
-LIVE = True
 EXPOSURE_SHARE = 0.5
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from rtpipe.ledger import Flow
 from rtpipe.types import Frame, Packet, Resolution, StreamInfo, Window
@@ -61,10 +61,8 @@ class Sink(Stage, Protocol):
 class Driver(Protocol):
     """A source of packets: a camera, or the replay of a recording."""
 
-    @property
-    def live(self) -> bool:
-        """True for a camera: it never waits, what overflows downstream is dropped and counted."""
-        ...
+    live: ClassVar[bool]
+    """True for a camera: it never waits, what overflows downstream is dropped and counted."""
 
     def open(self) -> Sequence[StreamInfo]:
         """Open the device or file and say what it will send. Raises ``RtpipeError``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rtpipe.types import Frame
+    from rich.console import Console
 
 WANTED_GAIN_DB = 3.0
 
@@ -70,20 +70,45 @@ def _fresh(directory: Path) -> Path:
 
 
 def _simulate(path: Path, seconds: float, seed: int) -> Path:
+    from rich.console import Console
+    from rich.progress import track
+
+    from rtpipe.cli.simulate import describe
     from rtpipe.simulate import simulate
 
-    report = simulate(None, path, seconds=seconds, seed=seed, overwrite=True)
-    typer.echo(f"simulated {path}: {report}")
+    console = Console(stderr=True)
+    steps = iter(
+        track(range(1000), "simulating a hand-held DAVIS346", console=console, disable=not console.is_terminal)
+    )
+    done = 0
+
+    def advance(share: float) -> None:
+        nonlocal done
+        while done < share * 1000 and next(steps, None) is not None:
+            done += 1
+
+    report = simulate(None, path, seconds=seconds, seed=seed, overwrite=True, compression="blosc", progress=advance)
+    typer.echo(describe(report))
     return path
 
 
-def _score(console: object, recording: Path, recorded: Path, sheet: Path) -> float:
+def _score(console: Console, recording: Path, recorded: Path, sheet: Path) -> float:
     """Print the scores of the recorded output against the simulation's truth; the mean gain in dB."""
+    from rtpipe.engine import OUTPUT
+    from rtpipe.evaluate.sheet import contact_sheet
     from rtpipe.evaluate.truth import score
-    from rtpipe.formats import open_recording
+    from rtpipe.formats.mcap import Reader
 
-    reader = open_recording(recorded)
-    outputs: list[Frame] = [frame for frame in reader.frames() if frame.source not in ("camera", "events")]
-    scores = score(recording, outputs)
-    del console, sheet
-    return float(scores.gain_db)
+    with Reader(recorded) as reader:
+        scores = score(recording, reader.pictures(OUTPUT))
+        contact_sheet(recording, reader.pictures(OUTPUT), sheet)
+    console.print(
+        f"against the truth, mean of {len(scores.frames)} frames: blurred input {scores.psnr_in:.2f} dB, SSIM "
+        f"{scores.ssim_in:.3f}; output {scores.psnr_out:.2f} dB, SSIM {scores.ssim_out:.3f}; "
+        f"gain [bold]{scores.gain_db:+.2f} dB[/bold]",
+        highlight=False,
+    )
+    if scores.missing:
+        console.print(f"{scores.missing} frames have no output", highlight=False)
+    console.print(f"contact sheet: {sheet}", highlight=False, soft_wrap=True)
+    return scores.gain_db

@@ -90,7 +90,8 @@ def show(result: RunResult) -> None:
 
     if result.exit_code != 2:
         console = Console()
-        console.print(accounts.table(result.accounts))
+        for table in accounts.tables(result.accounts):
+            console.print(table)
         for line in accounts.losses(result.accounts):
             console.print(line, highlight=False)
         for name, fact, value in facts(result):

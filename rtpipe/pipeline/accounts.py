@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rtpipe.ledger import ReceivedLedger, SentLedger, Tally, check
@@ -131,25 +132,33 @@ def losses(accounts: Mapping[str, Account]) -> list[str]:
     return lines
 
 
-def table(accounts: Mapping[str, Account]) -> Table:
-    """The ledger as a person reads it: every edge, then every stage."""
-    result = Table(title="ledger", title_justify="left", header_style="bold")
-    for heading in ("edge or stage", "in", "out", "dropped, by reason", "p50 ms", "p99 ms"):
-        result.add_column(heading, justify="left" if heading in ("edge or stage", "dropped, by reason") else "right")
+def tables(accounts: Mapping[str, Account]) -> list[Table]:
+    """The ledger as a person reads it: every edge, then every stage that took anything."""
+    by_edge = _table("edge", "packets", "events", "dropped", "p50 ms", "p99 ms")
     for edge in edges(accounts):
-        dropped = ", ".join(
-            f"{reason} {t.packets:,}" + (f" ({t.events:,} ev)" if t.events else "")
-            for reason, t in edge.dropped.items()
-        )
+        sent, came, lost = edge.offered, edge.delivered, edge.dropped
         latency = (f"{edge.latency.p50_us / 1e3:.2f}", f"{edge.latency.p99_us / 1e3:.2f}") if edge.latency else ("", "")
-        result.add_row(edge.name, _amount(edge.offered), _amount(edge.delivered), dropped or "0", *latency)
+        dropped = ", ".join(f"{reason} {tally.packets:,}" for reason, tally in lost.items()) or "0"
+        by_edge.add_row(
+            edge.name, _change(sent.packets, came.packets), _change(sent.events, came.events), dropped, *latency
+        )
+    by_stage = _table("stage", "in", "out", "dropped")
     for name, account in accounts.items():
         life = account.last
         for kind, flow in life.flows.items() if life is not None else ():
-            dropped = ", ".join(f"{reason} {n:,}" for reason, n in flow.dropped.items())
-            result.add_row(f"{name}: {kind}", f"{flow.taken:,}", f"{flow.passed:,}", dropped or "0", "", "")
+            if flow.taken:
+                dropped = ", ".join(f"{reason} {n:,}" for reason, n in flow.dropped.items()) or "0"
+                by_stage.add_row(f"{name}: {kind}", f"{flow.taken:,}", f"{flow.passed:,}", dropped)
+    return [by_edge, by_stage] if by_stage.row_count else [by_edge]
+
+
+def _table(*headings: str) -> Table:
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        left = heading in ("edge", "stage", "dropped")
+        result.add_column(heading, justify="left" if left else "right", no_wrap=heading != "dropped")
     return result
 
 
-def _amount(tally: Tally) -> str:
-    return f"{tally.packets:,} pk" + (f" / {tally.events:,} ev" if tally.events else "")
+def _change(sent: int, came: int) -> str:
+    return f"{sent:,}" if sent == came else f"{sent:,} > {came:,}"

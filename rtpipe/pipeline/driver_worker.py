@@ -16,6 +16,8 @@ from rtpipe.stage import Driver
 from rtpipe.types import Packet, StreamInfo
 
 READ_TIMEOUT_S = 0.002
+LIVE_QUEUE, REPLAY_QUEUE = 64 << 20, 1 << 20
+"""Bytes that wait for one consumer: a camera's bursts must fit, a replay waits instead."""
 DRAIN_S = 10.0
 """How long a consumer may make no progress at the end before its packets are given up and counted."""
 
@@ -26,7 +28,14 @@ class DriverWorker:
     def __init__(self, plan: WorkerPlan, driver: Driver, link: Link, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         assert plan.endpoint is not None
         self._plan, self._driver, self._link = plan, driver, link
-        self._publisher = Publisher(plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context)
+        self._publisher = Publisher(
+            plan.endpoint,
+            plan.name,
+            live=plan.live,
+            queue_bytes=LIVE_QUEUE if plan.live else REPLAY_QUEUE,
+            expected=plan.consumers,
+            context=context,
+        )
         self._poller = zmq.Poller()
         self._poller.register(self._publisher.socket, zmq.POLLIN)
         self._poller.register(link.socket, zmq.POLLIN)

@@ -23,7 +23,7 @@ def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None =
     The order is that of the data: producers first. Raises ``ConfigError`` where the directory's name is too long.
     """
     control = endpoint(directory, "control")
-    live = any(getattr(part.module, "LIVE", True) for part in config.sources.values())
+    live = any(part.module.Driver.live for part in config.sources.values())
     edges = _edges(config)
 
     def inputs(consumer: str) -> list[InputPlan]:

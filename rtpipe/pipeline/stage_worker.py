@@ -11,6 +11,7 @@ import zmq
 from rtpipe.errors import RtpipeError
 from rtpipe.ledger import Flow
 from rtpipe.pipeline.clock import CameraClock
+from rtpipe.pipeline.driver_worker import LIVE_QUEUE, REPLAY_QUEUE
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import Absent, Answer, Ask, Do, Note, Report, Status, Stop, WorkerPlan
 from rtpipe.pipeline.metrics import Histogram
@@ -22,6 +23,8 @@ IDLE_MS = 10
 BATCH = 16
 """Packets taken from one edge before the others, the control line and the consumers get their turn."""
 DRAIN_S = 10.0
+LIVE_CREDIT, REPLAY_CREDIT = 16 << 20, 2 << 20
+"""Bytes under way on an edge. A replay waits for slow consumers, and what it has sent by then is latency: little."""
 
 
 class StageWorker:
@@ -38,6 +41,7 @@ class StageWorker:
                 producer=item.producer,
                 kinds=item.kinds,
                 delivery=item.delivery,
+                credit_bytes=LIVE_CREDIT if plan.live else REPLAY_CREDIT,
                 context=context,
             )
             for item in plan.inputs
@@ -45,7 +49,13 @@ class StageWorker:
         self._latency = {f"{item.producer}->{plan.name}": Histogram() for item in plan.inputs}
         self._publisher = (
             Publisher(
-                plan.endpoint, plan.name, live=plan.live, expected=plan.consumers, context=context, continues=False
+                plan.endpoint,
+                plan.name,
+                live=plan.live,
+                queue_bytes=LIVE_QUEUE if plan.live else REPLAY_QUEUE,
+                expected=plan.consumers,
+                context=context,
+                continues=False,
             )
             if plan.endpoint is not None
             else None
@@ -234,7 +244,7 @@ class StageWorker:
         facts: dict[str, str] = {}
         for stage in self._chain:
             for kind, flow in stage.flows.items():
-                flows[kind if kind not in flows else f"{kind} ({type(stage).__name__})"] = flow
+                flows[kind if kind not in flows else f"{kind} inferred"] = flow
             own: Mapping[str, str] = getattr(stage, "facts", {})
             facts.update(own)
         self._link.send(

@@ -56,7 +56,12 @@ class StatusLine:
             parts.append(f"latency {worst.p50_us / 1e3:.1f} / {worst.p99_us / 1e3:.1f} ms")
         lost = sum(t.events or t.packets for e in edges for reason, t in e.dropped.items() if reason != "skipped")
         parts.append(f"lost {lost:,}")
-        parts += [f"{key} {value}" for a in accounts.values() if a.last for key, value in a.last.facts.items()]
+        parts += [
+            f"{key} {value}"
+            for a in accounts.values()
+            if a.last and a.plan.role == "engine"
+            for key, value in a.last.facts.items()
+        ]
         if time.monotonic() < self._said[1]:
             parts.append(self._said[0])
         return " · ".join(parts)

@@ -53,6 +53,12 @@ KEYS = {
 """Key codes (characters, X11 key symbols for the others) to what they do."""
 
 
+def action_of(key: int) -> str:
+    """What a key code asks for; empty for a key without a meaning. Capitals are as good as small letters."""
+    code = key & 0xFFFF  # above: whether Num Lock and the like are on
+    return KEYS.get(code + 32 if ord("A") <= code <= ord("Z") else code, "")
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``snapshots``: the folder for pictures saved with the key ``s``."""
 
@@ -143,7 +149,7 @@ class Sink:
             self._window = None
             self._composer.discard("window closed")
             return ("stop",)
-        return self._press(KEYS.get(key & 0xFFFF, ""), now) if key != -1 else ()
+        return self._press(action_of(key), now) if key != -1 else ()
 
     def close(self) -> Sequence[Packet]:
         """Close the window."""

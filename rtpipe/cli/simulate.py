@@ -22,6 +22,9 @@ def simulate(
     exposure_ms: Annotated[float, typer.Option(help="Mean exposure of a frame, ms.")] = 26.0,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 25.0,
     seed: Annotated[int, typer.Option(help="Another path of the hand, other thresholds, other noise.")] = 0,
+    gzip: Annotated[
+        bool, typer.Option("--gzip", help="Slower to write and read, but opens without hdf5plugin.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was simulated as JSON.")] = False,
 ) -> None:
@@ -62,6 +65,7 @@ def simulate(
             seed=seed,
             blur_px=blur,
             camera=camera,
+            compression="gzip" if gzip else "blosc",
             overwrite=overwrite,
             progress=lambda done: bar.update(task, completed=done),
         )

@@ -48,9 +48,10 @@ class CameraPath:
         """From the sensor's pixels, counted from its centre, to the scene's, counted from the middle of the path:
         float64 [3,3]."""
         pan, tilt, roll, zoom = self.pose(t)
-        intrinsic = np.diag([self.focal * (1 + zoom), self.focal * (1 + zoom), 1.0])
-        product: Array = np.diag([self.focal, self.focal, 1.0]) @ _rotation(tilt, pan, roll) @ np.linalg.inv(intrinsic)
-        return product
+        to_rays = 1 / (self.focal * (1 + zoom))
+        outer = np.array([[self.focal], [self.focal], [1.0]]) * np.array([[to_rays, to_rays, 1.0]])
+        homography: Array = outer * _rotation(tilt, pan, roll)  # K R K'^-1, both K diagonal
+        return homography
 
     def project(self, points: Array, t: int) -> Array:
         """Where the sensor's ``points`` (n, 2), px from the centre, look at ``t`` µs: scene px (n, 2)."""

@@ -111,7 +111,7 @@ def simulate(
     blur_px: float = 8.0,
     sensor: SensorSettings | None = None,
     camera: CameraSettings | None = None,
-    compression: Literal["gzip", "blosc"] = "gzip",
+    compression: Literal["gzip", "blosc"] = "blosc",
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> SimulationReport:

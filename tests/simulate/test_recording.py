@@ -243,3 +243,17 @@ def test_the_command_line_refuses_in_words(picture, tmp_path, option, words):
     result = command(picture, tmp_path / "a.h5", *option)
     assert isinstance(result.exception, InputError)
     assert words in str(result.exception)
+
+
+def test_gzip_needs_no_plugin_and_holds_the_same(picture, tmp_path):
+    import h5py
+
+    for name, compression in (("a.h5", "gzip"), ("b.h5", "blosc")):
+        simulate(picture, tmp_path / name, resolution=SIZE, seconds=0.1, compression=compression)
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        assert (a["events/ts"].compression, b["events/ts"].compression) == (
+            "gzip",
+            "unknown",
+        )  # h5py's word for a plugin's
+        for column in ("ts", "xs", "ys", "ps"):
+            np.testing.assert_array_equal(a["events"][column][:], b["events"][column][:])

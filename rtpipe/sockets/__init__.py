@@ -6,7 +6,7 @@ acknowledgements are ours, because a high-water mark counts messages and drops i
 owner's one thread: poll ``.socket`` with whatever else the owner waits for, then call ``serve``.
 """
 
-from rtpipe.sockets.endpoints import CurveClient, CurveServer
+from rtpipe.sockets.curve import CurveClient, CurveServer
 from rtpipe.sockets.publisher import Publisher
 from rtpipe.sockets.subscriber import Subscriber
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import zmq
 
 from rtpipe.errors import InputError, WorldError
+from rtpipe.sockets.curve import DOMAIN, CurveClient, CurveServer
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
@@ -18,24 +17,6 @@ LONGEST_IPC = 107
 """Bytes in the path of an ipc endpoint: what the kernel's socket address holds."""
 TCP_HEARTBEAT_MS, TCP_TIMEOUT_MS = 2000, 10_000
 """On tcp a peer that has been silent for this long is taken for dead. On ipc the kernel tells at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class CurveServer:
-    """A producer's keys (Z85, 40 characters each) and the public keys of the consumers it admits."""
-
-    public: bytes
-    secret: bytes
-    clients: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class CurveClient:
-    """A consumer's keys (Z85, 40 characters each) and the public key of the producer it expects."""
-
-    public: bytes
-    secret: bytes
-    server: bytes
 
 
 def check_endpoint(endpoint: str, encrypted: bool) -> None:
@@ -93,7 +74,7 @@ def bind(context: Context, endpoint: str, largest: int, curve: CurveServer | Non
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
-        socket.setsockopt(zmq.ZAP_DOMAIN, b"rtpipe")
+        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN.encode())
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:

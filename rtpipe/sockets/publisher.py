@@ -10,12 +10,13 @@ from contextlib import suppress
 import zmq
 
 from rtpipe import packing, wire
-from rtpipe.errors import WireError
+from rtpipe.errors import RtpipeError, WireError
 from rtpipe.ledger import SentLedger, Tally
 from rtpipe.sockets import messages
 from rtpipe.sockets.buffers import Buffers
+from rtpipe.sockets.curve import Admission, CurveServer
 from rtpipe.sockets.edge import Edge, State, streams_of
-from rtpipe.sockets.endpoints import Context, CurveServer, Socket, bind
+from rtpipe.sockets.endpoints import Context, Socket, bind
 from rtpipe.sockets.messages import Hello, Offer, Welcome
 from rtpipe.sockets.queue import CLOSED, Parcel
 from rtpipe.types import Packet, StreamInfo
@@ -53,8 +54,15 @@ class Publisher:
         curve: CurveServer | None = None,
         continues: bool | None = None,
     ) -> None:
-        self.socket: Socket = bind(context or zmq.Context.instance(), endpoint, messages.MAX_CONTROL, curve)
-        """For the owner's poller (POLLIN)."""
+        self._admission = None if curve is None else Admission(curve.clients)
+        if self._admission is not None:
+            context = self._admission.context
+        try:
+            self.socket: Socket = bind(context or zmq.Context.instance(), endpoint, messages.MAX_CONTROL, curve)
+            """For the owner's poller (POLLIN)."""
+        except RtpipeError:
+            self._close_admission()
+            raise
         self.instance = os.urandom(messages.INSTANCE_BYTES)
         self.refused: dict[str, Tally] = {}
         """What came from strangers and could not be understood, by reason."""
@@ -304,3 +312,8 @@ class Publisher:
         for edge in self._edges.values():
             edge.queue.lose(CLOSED)
         self.socket.close(linger_ms)
+        self._close_admission()
+
+    def _close_admission(self) -> None:
+        if self._admission is not None:
+            self._admission.close()

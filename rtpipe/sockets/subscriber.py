@@ -15,7 +15,8 @@ from rtpipe.errors import InputError, WireError
 from rtpipe.ledger import DUPLICATE, Exchange, ReceivedLedger, Tally
 from rtpipe.sockets import messages
 from rtpipe.sockets.continuity import Continuity
-from rtpipe.sockets.endpoints import Context, CurveClient, Socket, connect
+from rtpipe.sockets.curve import CurveClient
+from rtpipe.sockets.endpoints import Context, Socket, connect
 from rtpipe.sockets.messages import Hello, Welcome
 from rtpipe.types import Count, Packet, Resolution, StreamInfo
 
@@ -91,9 +92,8 @@ class Subscriber:
     def serve(self) -> None:
         """Answer the producer where no packet can be in the way, and send the acknowledgements that are owed. Call it
         between receives and while waiting."""
-        if self._opened_by == _NOBODY:
-            while (prelude := self._next()) is not None:
-                self._other(prelude)
+        while self._opened_by == _NOBODY and (prelude := self._next()) is not None:
+            self._other(prelude)
         self._acknowledge()
 
     def receive(self) -> Packet | None:

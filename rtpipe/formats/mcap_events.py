@@ -154,7 +154,7 @@ class EventColumns:
         first = events.t0 + int(events.dt[0])
         if self.n == 0:
             self.t0 = self.t1 = first
-        n, kept = len(events), self._before.copy()
+        n, kept = events.dt.size, self._before.copy()
         out = slice(self.n, self.n + n)
         gap = np.uint32(first - self.t1)
         columns = (self._d[out], self._x[out], self._yp[out])

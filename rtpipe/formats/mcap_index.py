@@ -165,7 +165,7 @@ def _count(stream: StreamIndex, fields: Decoded) -> None:
         stream.total.add(epoch, n, *span_of(stream, fields))
     told = counters_told(fields["counters"])
     if told is not None:
-        stream.total.counters(told.dropped)
+        stream.total.counters(told.sent[0], told.dropped)
 
 
 def _resolution(metadata: dict[str, str]) -> Resolution | None:

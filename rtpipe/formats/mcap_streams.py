@@ -11,7 +11,7 @@ from rtpipe.errors import InputError
 from rtpipe.formats.mcap_events import BATCH, CONTINUED, END, MAX_PACKETS, EventColumns, squeeze_packets
 from rtpipe.formats.mcap_messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
 from rtpipe.formats.mcap_pictures import encode_frame
-from rtpipe.formats.mcap_totals import Total, check_span, counters_json, epoch_for
+from rtpipe.formats.mcap_totals import Total, check_span, counters_json, epoch_for, note_counters
 from rtpipe.formats.mcap_write import Container, clamp_ns
 from rtpipe.packing import LONGEST_US, fault, pack
 from rtpipe.types import MAX_SIDE, Counters, Events, Frame, Imu, PackedEvents, Packet, StreamInfo, Trigger
@@ -78,7 +78,7 @@ class _Batches(ABC):
         self.total.packet(packet.seq, self._epoch, continued)
         if packet.counters is not self._counters:
             self._counters = packet.counters
-            self.total.counters({name: (c.packets, c.events) for name, c in packet.counters.dropped.items()})
+            note_counters(self.total, packet.counters)
 
     def _write(self, t_last: int, **values: Any) -> None:
         packets, first = squeeze_packets(self._rows, self._codec), self._rows[0][0]
@@ -100,30 +100,37 @@ class EventStream(_Batches):
         """Take a packet of events, or one without a body."""
         body = packet.body
         if isinstance(body, PackedEvents):
-            parts = [body] if len(body) else []
+            parts = [body] if body.dt.size else []
         elif isinstance(body, Events):
             parts = _packed(body)
         elif body is None:
             parts = []
         else:
             raise ValueError(f"a stream of events was sent a {type(body).__name__}")
-        if body is not None and len(body) > BATCH - self._columns.n and (wrong := fault(body, self._resolution)):
-            raise ValueError(f"events with bad {wrong}")  # seen now, before the first part of them is taken
-        first = parts[0].t0 + int(parts[0].dt[0]) if parts else None
-        if first is not None:
+        first = None
+        if body is not None and parts:
+            first = parts[0].t0 + int(parts[0].dt[0])
             check_span(first, parts[-1].t0 + int(parts[-1].dt[-1]))
+            split = len(parts) > 1 or len(body) > BATCH - self._columns.n
+            if split and (wrong := fault(body, self._resolution)):
+                raise ValueError(f"events with bad {wrong}")  # told before the first part of them is taken
         self._enter(epoch_for(self.total, packet.epoch, first, ordered=True))
-        for index, part in enumerate(parts):
-            rest = part
-            while len(rest):
-                if not self._columns.fits(rest.t0 + int(rest.dt[0])):
-                    self.flush()
-                now, rest = rest[: BATCH - self._columns.n], rest[BATCH - self._columns.n :]
-                self._columns.append(now)
-                self._row(packet, len(now), continued=len(rest) > 0 or index + 1 < len(parts))
-                self.total.add(self._epoch, len(now), now.t0 + int(now.dt[0]), self._columns.t1)
+        for part in parts:
+            self._take(packet, part, last=part is parts[-1])
         if not parts:
             self._row(packet, 0)
+
+    def _take(self, packet: Packet, part: PackedEvents, last: bool) -> None:
+        columns, at, n = self._columns, 0, part.dt.size
+        while at < n:
+            first = part.t0 + int(part.dt[at])
+            if not columns.fits(first):
+                self.flush()
+            stop = min(n, at + BATCH - columns.n)
+            columns.append(part if stop - at == n else part[at:stop])
+            self._row(packet, stop - at, continued=stop < n or not last)
+            self.total.add(self._epoch, stop - at, first, columns.t1)
+            at = stop
 
     def flush(self) -> None:
         """Close the open message."""
@@ -153,6 +160,10 @@ class SampleStream(_Batches):
             raise ValueError(f"a stream of {self._body.__name__} was sent a {type(body).__name__}")
         n = 0 if body is None else len(body)
         t = body.t if body is not None and n else None
+        if isinstance(body, Imu) and not (body.acceleration.shape == body.rotation.shape == (n, 3)):
+            raise ValueError("IMU columns are not three numbers a sample")
+        if body is not None and any(len(getattr(body, name)) != n for name in self._columns):
+            raise ValueError("columns differ in length")
         if t is not None:
             check_span(int(t.min()), int(t.max()))
         self._enter(epoch_for(self.total, packet.epoch, None if t is None else int(t[0])))
@@ -194,7 +205,7 @@ class PictureStream:
         epoch = epoch_for(self.total, packet.epoch, None if span is None else span[0])
         info, picture = encode_frame(packet, epoch)
         self.total.packet(packet.seq, epoch)
-        self.total.counters({name: (c.packets, c.events) for name, c in packet.counters.dropped.items()})
+        note_counters(self.total, packet.counters)
         if span is not None:
             self.total.add(epoch, 1, *span)
         time = clamp_ns(max(packet.t_last, span[1] if span is not None else packet.t_last))

@@ -61,10 +61,11 @@ class Total(msgspec.Struct):
         if not -FURTHEST < span.t_first <= span.t_last < FURTHEST or span.t_last - span.t_first > 2 * LONGEST_US:
             raise Damaged("times lie impossibly far apart")
 
-    def counters(self, dropped: Counted) -> None:
-        """The producer's cumulative counts by reason, as of the packet just added."""
+    def counters(self, sent: int, dropped: Counted) -> None:
+        """The producer's cumulative counts, as of the packet just added: packets sent to the recorder, and dropped by
+        reason. What had been dropped before the file began is not the file's loss."""
         if self.before is None:
-            self.before = dropped
+            self.before = dropped if sent > self.packets else {}
         for reason, (packets, events) in dropped.items():
             base = self.before.get(reason, (0, 0))
             if packets > base[0] or events > base[1]:
@@ -104,6 +105,11 @@ def counters_json(counters: Counters) -> str:
     dropped = {reason: (count.packets, count.events) for reason, count in counters.dropped.items()}
     data = {"sent": (counters.sent.packets, counters.sent.events), "dropped": dropped}
     return msgspec.json.encode(data).decode()
+
+
+def note_counters(total: Total, counters: Counters) -> None:
+    """Take a packet's counters into the stream's total."""
+    total.counters(counters.sent.packets, {name: (c.packets, c.events) for name, c in counters.dropped.items()})
 
 
 class Told(msgspec.Struct):

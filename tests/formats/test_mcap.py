@@ -1,0 +1,462 @@
+"""Our own recordings: what goes in comes out, for us and for others."""
+
+import hashlib
+import json
+import re
+import struct
+import tracemalloc
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import mcap.reader
+import mcap.records
+import mcap.stream_reader
+import mcap.writer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rosbags.highlevel import AnyReader
+
+from rtpipe.errors import FormatError, InputError
+from rtpipe.formats import mcap as ours
+from rtpipe.formats import open_recording
+from rtpipe.formats.mcap import Reader, Writer
+from rtpipe.formats.mcap_read import ContainerFile
+from rtpipe.packing import pack
+from rtpipe.types import Count, Counters, Events, Frame, FrameFlag, Imu, Packet, StreamInfo, Trigger
+from tests.formats.mcap_recordings import (
+    RESOLUTION,
+    STREAMS,
+    bodies,
+    cut,
+    mixed_packets,
+    record,
+    same_events,
+    same_frame,
+    some_events,
+)
+
+DOC = Path(__file__).parents[2] / "docs" / "recording.md"
+SLIDER = (240, 180)
+
+
+@pytest.fixture(scope="module")
+def packets():
+    return mixed_packets()
+
+
+@pytest.fixture
+def file(tmp_path, packets):
+    return record(tmp_path / "a.mcap", packets, flush_every=10)
+
+
+def sha(events):
+    columns = events.t.astype("<i8"), events.x.astype("<u2"), events.y.astype("<u2"), events.p.astype("u1")
+    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()[:16]
+
+
+# What goes in comes out
+
+
+def test_a_real_recording_comes_back_event_by_event(shared, tmp_path):
+    columns = np.load(shared("recordings/ijrr_slider_depth/events.npz"), allow_pickle=False)
+    events = Events(columns["t_us"], columns["x"], columns["y"], columns["p"].astype(np.uint8))
+    streams = [StreamInfo("camera/events", SLIDER)]
+    path = record(tmp_path / "slider.mcap", cut(events, 5000), streams)
+    with Reader(path) as reader:
+        assert same_events(reader.events(), events)
+        assert (reader.t_start, reader.t_end) == (3811, 3404080)
+        assert reader.counts() == {"camera/events": 1_078_541}
+    assert path.stat().st_size / len(events) < 3.0
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_everything_comes_back_exactly_and_in_order(tmp_path, packets, codec, finished):
+    path = record(tmp_path / "a.mcap", packets, flush_every=37, codec=codec, close=finished)
+    with open_recording(path) as reader:
+        assert same_events(reader.events(), Events.concatenate(bodies(packets, "camera/events")))
+        for stream, found in (("camera/frames", reader.frames()), ("engine/output", reader.pictures("engine/output"))):
+            wanted = bodies(packets, stream)
+            assert all(same_frame(a, b) for a, b in zip(found, wanted, strict=True))
+        imu, triggers = list(reader.imu()), list(reader.triggers())
+        for column in ("t", "acceleration", "rotation", "temperature"):
+            wanted = np.concatenate([getattr(b, column) for b in bodies(packets, "camera/imu")])
+            np.testing.assert_array_equal(np.concatenate([getattr(i, column) for i in imu]), wanted)
+        for column in ("t", "channel", "edge"):
+            wanted = np.concatenate([getattr(b, column) for b in bodies(packets, "camera/triggers")])
+            np.testing.assert_array_equal(np.concatenate([getattr(i, column) for i in triggers]), wanted)
+        counts = {s.name: sum(len(b) if hasattr(b, "__len__") else 1 for b in bodies(packets, s.name)) for s in STREAMS}
+        assert reader.counts() == counts
+        assert reader.resolution == RESOLUTION
+        assert reader.streams == STREAMS[:4]
+        assert reader.recorded == STREAMS
+        assert bool(reader.notes) is not finished
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_packets_that_events_came_in_are_kept(tmp_path, finished):
+    rng = np.random.default_rng(3)
+    events = some_events(rng, 200_000)
+    sizes = [0, 1, 70_000, 3, 0, 0, 65_536, 1]
+    packets, at = [], 0
+    for seq, size in enumerate(sizes):
+        body = events[at : at + size] if size else None
+        t = int(events.t[at])
+        packets.append(Packet("camera/events", seq, t, int(events.t[at + max(size, 1) - 1]), 5 * seq, body))
+        at += size
+    packets.append(Packet("camera/events", len(sizes), t + 99, t + 99, 0, end=True))
+    path = record(tmp_path / "a.mcap", packets, STREAMS[:1], close=finished)
+    rows = [tuple(map(int, row)) for _, table in Reader(path).packet_table("camera/events") for row in table]
+    joined = {}
+    for seq, first, last, received, n, flags in rows:
+        joined.setdefault(seq, [first, last, received, 0, False])
+        joined[seq][3] += n
+        joined[seq][4] = bool(flags & 1)
+    wanted = {p.seq: [p.t_first, p.t_last, p.received_ns, p.n_events, p.end] for p in packets}
+    assert joined == wanted
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_stream_of_events_survives(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("any") / "a.mcap"
+    side = data.draw(st.sampled_from([1, 7, 1280, 1 << 15]))
+    t = data.draw(st.sampled_from([0, -5, 1_700_000_000_000_000, -(1 << 60), 1 << 60]))
+    packets, wanted = [], []
+    for seq in range(data.draw(st.integers(0, 6))):
+        n = data.draw(st.integers(0, 40))
+        steps = data.draw(st.lists(st.sampled_from([0, 1, 255, 256, 65536, 1 << 32, 5 << 32]), min_size=n, max_size=n))
+        times = t + np.cumsum(steps, dtype=np.int64)
+        numbers = np.random.default_rng(seq).integers(0, side, (2, n))
+        events = Events(times, numbers[0], numbers[1], numbers[0] % 2)
+        t = int(times[-1]) if n else t
+        short = n and t - int(times[0]) < 1 << 32
+        body = pack(events) if short and data.draw(st.booleans()) else events
+        packets.append(Packet("camera/events", seq, int(times[0]) if n else t, t, 0, body))
+        wanted.append(events)
+    finished = data.draw(st.booleans())
+    every = data.draw(st.integers(0, 3))
+    record(path, packets, [StreamInfo("camera/events", (side, side))], flush_every=every, close=finished)
+    with Reader(path) as reader:
+        assert same_events(reader.events(), Events.concatenate(wanted))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (3, 346), (260, 346, 3), (720, 1280)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pictures_of_every_kind_keep_each_pixel(tmp_path, shape, dtype):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
+    frames = [
+        Frame(image, 50, 10, 90, "camera", FrameFlag.NONE),
+        Frame(np.asfortranarray(image), -7, None, None, "net", FrameFlag.SKIPPED_BEFORE),
+        Frame(image[::-1], 60, None, 90, "é", FrameFlag.PASSED_THROUGH),
+    ]
+    stream = StreamInfo("engine/output", (shape[1], shape[0]))
+    path = record(tmp_path / "a.mcap", [Packet(stream.name, i, 0, 90, 0, f) for i, f in enumerate(frames)], [stream])
+    with Reader(path) as reader:
+        found = list(reader.pictures("engine/output"))
+        assert all(same_frame(a, b) for a, b in zip(found, frames, strict=True))
+        assert reader.resolution == stream.resolution
+
+
+def test_a_recording_of_watermarks_alone_opens_and_says_so(tmp_path):
+    path = record(tmp_path / "a.mcap", [Packet("camera/events", i, i, i + 1, 0) for i in range(5)])
+    with Reader(path) as reader:
+        assert len(reader.events()) == 0
+        assert "holds nothing" in " ".join(reader.notes)
+        assert all(p.body is None for p in reader.packets())
+
+
+def test_truth_is_kept_apart(tmp_path):
+    sharp = Frame(np.full((4, 4), 9, np.uint8), 5, source="truth")
+    streams = [StreamInfo("truth/frames", (4, 4)), StreamInfo("camera/frames", (4, 4))]
+    blurred = Frame(np.zeros((4, 4), np.uint8), 6)
+    packets = [Packet("truth/frames", 0, 5, 5, 0, sharp), Packet("camera/frames", 0, 6, 6, 0, blurred)]
+    with Reader(record(tmp_path / "a.mcap", packets, streams)) as reader:
+        assert [s.name for s in reader.streams] == ["camera/frames"]
+        assert same_frame(next(reader.truth()), sharp)
+        assert [p.body.t for p in reader.packets() if p.body] == [6]
+
+
+def test_of_two_cameras_one_is_read_and_the_other_named(tmp_path):
+    rng = np.random.default_rng(2)
+    streams = [StreamInfo("left/events", (8, 8)), StreamInfo("right/events", (9, 9))]
+    sides = {s.name: some_events(rng, 100, resolution=s.resolution) for s in streams}
+    path = record(tmp_path / "a.mcap", [p for n, e in sides.items() for p in cut(e, 100, n)], streams)
+    assert "left, right" in Reader(path).notes[0]
+    assert same_events(Reader(path).events(), sides["left/events"])
+    right = open_recording(path, source="right")
+    assert same_events(right.events(), sides["right/events"])
+    assert right.resolution == (9, 9)
+    with pytest.raises(InputError, match=r"'top'; there is left, right"):
+        Reader(path, source="top")
+
+
+# Time and loss
+
+
+def test_packets_are_those_of_the_recording_it_was_made_from(tmp_path, packets):
+    wanted = list(Reader(record(tmp_path / "a.mcap", packets)).packets(1000))
+    again = record(tmp_path / "b.mcap", wanted, flush_every=9)
+    for a, b in zip(wanted, Reader(again).packets(1000), strict=True):
+        told = [(p.stream, p.seq, p.t_first, p.t_last, p.epoch, p.end, p.body is None) for p in (a, b)]
+        assert told[0] == told[1]
+        if isinstance(a.body, Events):
+            assert same_events(a.body, b.body)
+
+
+def test_a_window_of_time_is_cut_exactly(file, packets):
+    events = Events.concatenate(bodies(packets, "camera/events"))
+    frames = bodies(packets, "camera/frames")
+    rng = np.random.default_rng(5)
+    with Reader(file) as reader:
+        for _ in range(20):
+            t0, t1 = sorted(map(int, rng.integers(events.t[0] - 9, events.t[-1] + 9, 2)))
+            assert same_events(reader.events(t0, t1), events.between(t0, t1))
+            assert [f.t for f in reader.frames(t0, t1)] == [f.t for f in frames if t0 <= f.t < t1]
+            assert all(((i.t >= t0) & (i.t < t1)).all() for i in reader.imu(t0, t1))
+
+
+def test_a_finished_file_is_sought_not_read(tmp_path, monkeypatch):
+    events = some_events(np.random.default_rng(0), 500_000)
+    path = record(tmp_path / "a.mcap", cut(events, 5000), flush_every=2)
+    read = []
+    honest = ContainerFile._read
+    monkeypatch.setattr(ContainerFile, "_read", lambda self, at, n: read.append(n) or honest(self, at, n))
+    with Reader(path) as reader:
+        assert sum(read) < 0.02 * path.stat().st_size
+        t = int(events.t[400_000])
+        assert same_events(reader.events(t, t + 1000), events.between(t, t + 1000))
+    assert sum(read) < 0.1 * path.stat().st_size
+
+
+def test_time_that_jumps_is_kept_as_it_was_and_played_forwards(tmp_path):
+    rng = np.random.default_rng(4)
+    parts = [some_events(rng, 3000, t0) for t0 in (50_000, 10, 40 * 86_400 * 10**6, 40 * 86_400 * 10**6)]
+    packets = [p for k, e in enumerate(parts) for p in cut(e, 500, seq=6 * k, epoch=[0, 1, 1, 2][k])]
+    for finished in (True, False):
+        with Reader(record(tmp_path / f"{finished}.mcap", packets, STREAMS[:1], close=finished)) as reader:
+            assert same_events(reader.events(), Events.concatenate(parts))
+            assert "time jumped 3 times" in " ".join(reader.notes)  # 1: back, 2: too far ahead, 3: as the driver said
+            played = list(reader.packets())
+        assert sorted({p.epoch for p in played}) == [0, 1, 2, 3]
+        assert [p.seq for p in played] == list(range(len(played)))
+        assert [p.end for p in played].count(True) == 1
+        assert played[-1].end
+        assert all(a.t_last <= b.t_last and a.t_last <= b.t_first for a, b in pairwise(played))
+        assert sum(p.n_events for p in played) == 12_000
+        later = list(reader_packets_from(tmp_path / f"{finished}.mcap", 60 * 86_400 * 10**6))
+        assert later[-1].end
+
+
+def reader_packets_from(path, t0):
+    with Reader(path) as reader:
+        yield from reader.packets(t0=t0)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_was_lost_before_the_recorder_is_told(tmp_path, finished):
+    events = some_events(np.random.default_rng(1), 6000)
+    packets = list(cut(events, 1000))
+    counters = Counters(Count(3), {"queue_full": Count(2, 2000)})
+    packets = packets[:2] + [replace(packet, counters=counters) for packet in packets[4:]]
+    gap = "camera/events: 2 packets never reached the recorder (queue_full: 2 packets, 2,000 events)"
+    with Reader(record(tmp_path / "a.mcap", packets, STREAMS[:1], close=finished)) as reader:
+        assert gap in reader.notes
+
+
+def test_notes_of_the_run_are_kept(file, tmp_path, packets):
+    writer = Writer(tmp_path / "b.mcap", STREAMS)
+    writer.metadata("pipeline", '{"old": 1}')
+    writer.write(packets[0])
+    writer.metadata("pipeline", '{"new": "ü"}')
+    assert Reader(tmp_path / "b.mcap").metadata["pipeline"] == '{"new": "ü"}'
+    writer.close()
+    assert Reader(tmp_path / "b.mcap").metadata["pipeline"] == '{"new": "ü"}'
+
+
+# Others read it
+
+
+def test_the_mcap_package_reads_index_checksums_and_metadata(file, packets):
+    with file.open("rb") as stream:
+        reader = mcap.reader.make_reader(stream, validate_crcs=True)
+        summary = reader.get_summary()
+        found = list(reader.iter_messages())
+        assert len(found) == summary.statistics.message_count
+        topics = {c.topic for _, c, _ in found}
+        pictures = [f"/{name}/{part}" for name in ("camera/frames", "engine/output") for part in ("info", "compressed")]
+        assert topics == {"/camera/events", "/camera/imu", "/camera/triggers", *pictures}
+        assert len(summary.chunk_indexes) == summary.statistics.chunk_count > 5
+        t0 = 1000 * packets[len(packets) // 2].t_first
+        later = [m.log_time for _, _, m in reader.iter_messages(starting_at=t0)]
+        assert 0 < len(later) < len(found)
+        assert {"rtpipe/recording", "rtpipe/summary"} <= {m.name for m in reader.iter_metadata()}
+        assert json.loads(next(m for m in reader.iter_metadata() if m.name == "rtpipe/summary").metadata["json"])
+
+
+def test_ros_tools_decode_every_message_and_the_pictures(file, packets):
+    frames = iter(bodies(packets, "camera/frames"))
+    with AnyReader([file]) as bag:
+        for connection, _, raw in bag.messages():
+            message = bag.deserialize(raw, connection.msgtype)
+            if connection.topic == "/camera/frames/compressed":
+                frame = next(frames)
+                picture = cv2.imdecode(message.data, cv2.IMREAD_UNCHANGED)
+                assert message.format == "png"
+                assert np.array_equal(picture, frame.image)
+                assert message.header.stamp.sec * 10**6 + message.header.stamp.nanosec // 1000 == frame.t
+            if connection.topic == "/camera/imu":
+                assert len(message.acceleration) == 3 * len(message.t) > 0
+    assert next(frames, None) is None
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_decoder_in_the_documentation_reads_the_events(tmp_path, packets, finished):
+    path = record(tmp_path / "a.mcap", packets, flush_every=11, close=finished)
+    if not finished:
+        path.write_bytes(path.read_bytes()[:-100])
+    decoder, container = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    names = {}
+    exec(decoder, names)
+    exec(container, names)
+    assert len([line for line in decoder.split("def ")[1].splitlines() if line.strip()]) <= 20
+    found = []
+    try:
+        for data in names["messages"](path, "/camera/events"):
+            found.append(names["decode_events"](data))
+    except (mcap.exceptions.EndOfFile, struct.error):
+        assert not finished
+    t, x, y, p = (np.concatenate([columns[i] for columns in found]) for i in range(4))
+    assert same_events(Events(t, x, y, p), Reader(path).events())
+    rows = np.concatenate([columns[4] for columns in found])
+    assert np.array_equal(rows, np.concatenate([rows for _, rows in Reader(path).packet_table("camera/events")]))
+
+
+@pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
+def test_a_copy_made_by_another_tool_reads_the_same(file, tmp_path, compression):
+    copy = tmp_path / "copy.mcap"
+    with file.open("rb") as source, copy.open("wb") as target:
+        writer = mcap.writer.Writer(target, chunk_size=50_000, compression=mcap.writer.CompressionType[compression])
+        writer.start("ros2", "another tool")
+        schemas, channels = {}, {}
+        for schema, channel, message in mcap.reader.make_reader(source).iter_messages():
+            if schema.id not in schemas:
+                schemas[schema.id] = writer.register_schema(schema.name, schema.encoding, schema.data)
+            if channel.id not in channels:
+                channels[channel.id] = writer.register_channel(
+                    channel.topic, channel.message_encoding, schemas[schema.id], channel.metadata
+                )
+            writer.add_message(
+                channels[channel.id], message.log_time, message.data, message.publish_time, message.sequence
+            )
+        writer.finish()
+    with Reader(file) as a, open_recording(copy) as b:
+        assert a.counts() == b.counts()
+        assert same_events(a.events(), b.events())
+        assert all(same_frame(f, g) for f, g in zip(a.frames(), b.frames(), strict=True))
+
+
+# What is refused
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path):
+    (tmp_path / "a.mcap").write_text("precious")
+    with pytest.raises(InputError, match="not overwritten"):
+        Writer(tmp_path / "a.mcap", STREAMS)
+    assert (tmp_path / "a.mcap").read_text() == "precious"
+    with pytest.raises(InputError, match="No such file"):
+        Writer(tmp_path / "nowhere" / "a.mcap", STREAMS)
+    for streams, why in (([StreamInfo("camera/events")], "resolution"), ([StreamInfo("camera/smell")], "'smell'")):
+        with pytest.raises(InputError, match=why):
+            Writer(tmp_path / "b.mcap", streams)
+        assert not (tmp_path / "b.mcap").exists()
+
+
+def a_packet(body, stream="camera/events", **changes):
+    return Packet(**{"stream": stream, "seq": 0, "t_first": 0, "t_last": 9, "received_ns": 0, "body": body} | changes)
+
+
+UNFIT = {
+    "outside": a_packet(Events(np.array([5]), np.array([346]), np.array([0]), np.array([0]))),
+    "below": a_packet(Events(np.array([5]), np.array([0]), np.array([260]), np.array([0]))),
+    "polarity": a_packet(Events(np.array([5]), np.array([0]), np.array([0]), np.array([2]))),
+    "backwards": a_packet(Events(np.array([5, 4]), np.array([0, 0]), np.array([0, 0]), np.array([0, 0]))),
+    "years apart": a_packet(Events(np.array([0, 1 << 50]), np.array([0, 0]), np.array([0, 0]), np.array([0, 0]))),
+    "split and outside": a_packet(
+        Events(np.arange(70_000), np.r_[np.zeros(69_999, int), 346], np.zeros(70_000, int), np.zeros(70_000, int))
+    ),
+    "a frame among events": a_packet(Frame(np.zeros((2, 2), np.uint8), 0)),
+    "float picture": a_packet(Frame(np.zeros((2, 2)), 0), "camera/frames"),
+    "empty picture": a_packet(Frame(np.zeros((0, 2), np.uint8), 0), "camera/frames"),
+    "four channels": a_packet(Frame(np.zeros((2, 2, 4), np.uint8), 0), "camera/frames"),
+    "IMU of one axis": a_packet(Imu(np.zeros(2, np.int64), *np.zeros((2, 2, 1)), np.zeros(2)), "camera/imu"),
+    "short column": a_packet(Trigger(np.zeros(2, np.int64), np.zeros(2), np.zeros(1)), "camera/triggers"),
+    "unknown stream": a_packet(None, "other/events"),
+    "huge number": a_packet(None, seq=1 << 63),
+    "huge time": a_packet(None, t_last=1 << 63),
+    "negative epoch": a_packet(None, epoch=-1),
+}
+
+
+@pytest.mark.parametrize("packet", UNFIT.values(), ids=UNFIT)
+def test_a_packet_that_contradicts_its_stream_is_refused_whole(tmp_path, packet):
+    events = some_events(np.random.default_rng(0), 100, 1000)
+    before, after = cut(events, 50)
+    writer = Writer(tmp_path / "a.mcap", STREAMS)
+    writer.write(before)
+    with pytest.raises(ValueError):
+        writer.write(packet)
+    writer.write(after)
+    assert writer.close()["camera/events"] == Count(2, 100)
+    with Reader(tmp_path / "a.mcap") as reader:
+        assert same_events(reader.events(), events)
+        assert reader.counts() == {s.name: 100 * (s.kind == "events") for s in STREAMS}
+
+
+def test_other_files_are_refused_in_a_line(tmp_path, file):
+    foreign = tmp_path / "foreign.mcap"
+    with foreign.open("wb") as target:
+        writer = mcap.writer.Writer(target)
+        writer.start("ros2", "someone")
+        writer.add_message(writer.register_channel("/a", "json", 0), 0, b"{}", 0)
+        writer.finish()
+    newer = tmp_path / "newer.mcap"
+    newer.write_bytes(file.read_bytes().replace(b"version\x01\x00\x00\x001", b"version\x01\x00\x00\x002"))
+    headless = tmp_path / "headless.mcap"
+    headless.write_bytes(file.read_bytes()[:50])
+    refused = {foreign: "not a recording of rtpipe", newer: "version '2'", headless: "cut", DOC: "not an MCAP file"}
+    for path, why in refused.items():
+        with pytest.raises(FormatError, match=why) as error:
+            Reader(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert not ours.probe(foreign, foreign.read_bytes()[:4096])
+    assert ours.probe(headless, headless.read_bytes()[:4096])
+    with pytest.raises(InputError, match="No such file"):
+        Reader(tmp_path / "none.mcap")
+    with pytest.raises(InputError, match="has no frames 'engine/x'; there is camera/frames, engine/output"):
+        Reader(file).pictures("engine/x")
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    events = some_events(np.random.default_rng(0), 100_000, 0)
+    span = int(events.t[-1]) + 1
+    peaks = {}
+    for laps in (20, 60):
+        tracemalloc.start()
+        writer = Writer(tmp_path / f"{laps}.mcap", STREAMS)
+        for lap in range(laps):
+            later = Events(events.t + lap * span, events.x, events.y, events.p)
+            for packet in cut(later, 2000, seq=lap * 50):
+                writer.write(packet)
+        writer.close()
+        with Reader(tmp_path / f"{laps}.mcap") as reader:
+            assert sum(map(len, reader.event_chunks())) == laps * 100_000
+        peaks[laps] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[60] < 1.2 * peaks[20]

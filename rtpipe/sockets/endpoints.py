@@ -58,7 +58,7 @@ def _open(context: Context, kind: int, endpoint: str) -> Socket:
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.LINGER, 0)
     if endpoint.startswith("tcp://"):
-        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         socket.setsockopt(zmq.HEARTBEAT_IVL, TCP_HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, TCP_TIMEOUT_MS)
     return socket

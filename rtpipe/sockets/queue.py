@@ -133,10 +133,11 @@ class EdgeQueue:
         self._dropped[stream] = _more(self._dropped.get(stream, {}), reason, count)
 
     def put(self, packet: Packet, parcel: Parcel) -> None:
-        """Queue a packet; ``latest`` first drops the one of its stream that waits (never an end)."""
-        if self.latest:
+        """Queue a packet; ``latest`` first drops the one of its stream that waits, unless that is to be sent again or
+        the new one is the end."""
+        if self.latest and not packet.end:
             for item in self.waiting:
-                if item.stream == packet.stream and not item.end and not packet.end:
+                if item.stream == packet.stream and not item.end and not item.number:
                     self.waiting.remove(item)
                     self._forget(item, SKIPPED)
                     break

@@ -86,7 +86,7 @@ class Sink:
         self._composer = PanelComposer(settings.panels, Layout(settings.min_height), limit_bytes=128 << 20)
         self._meter = overlay.Meter()
         self._window: Window | None = None
-        self._absent = "not open"
+        self._absent = ""
         self._status = self._message = ""
         self._message_ns = self._polled_ns = self._drawn_ns = 0
         self._image: Array | None = None
@@ -103,7 +103,7 @@ class Sink:
     @property
     def facts(self) -> Mapping[str, str]:
         """What the run's report says of this sink: why nothing is shown, where that is so."""
-        return {"display": f"nothing shown: {self._absent}"} if self._absent else {}
+        return {"window": f"none: {self._absent}"} if self._absent else {}
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
         """Open the window, or say why there is none. Blocks for about half a second."""

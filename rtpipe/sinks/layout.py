@@ -19,6 +19,7 @@ _TITLE = (225, 225, 225)
 _MARK = (60, 180, 255)
 _FAINT = (130, 130, 130)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SPELLED = str.maketrans({"·": " ", "µ": "u", "×": "x", "²": "2", "–": "-", "−": "-", "…": "..."})
 _DEPTHS = (8, 10, 12, 14, 16)
 
 
@@ -45,8 +46,11 @@ class Box:
 
 
 def write(image: Array, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.5) -> int:
-    """Draw one line of ASCII ``text`` in place, its baseline starting ``at`` (x, y); returns its width in pixels."""
-    text = text.encode("ascii", "replace").decode()
+    """Draw one line of ``text`` in place, its baseline starting ``at`` (x, y); returns its width in pixels.
+
+    OpenCV 4 knows ASCII alone: what lies beyond is spelled out or shown as a question mark.
+    """
+    text = text.translate(_SPELLED).encode("ascii", "replace").decode()
     cv2.putText(image, text, at, _FONT, scale, colour, 1, cv2.LINE_AA)
     return text_width(text, scale)
 

@@ -26,6 +26,8 @@ KIND: dict[Panel, str] = {"frame": "frames", "output": "output", "events": "pict
 LEADS: tuple[Panel, ...] = ("output", "events", "frame")
 """The first of these that is among the panels says when there is a new picture; the others are matched to it."""
 
+SAME_US = 2
+"""Times this close are one instant: the middle of an exposure is rounded in more than one way."""
 PATIENCE_NS = 100_000_000
 """How long a display waits for the missing panels of an instant before it shows what there is."""
 SILENCE_NS = 1_000_000_000
@@ -97,19 +99,19 @@ class _Track:
 
     def exact(self, key: Key) -> _Held | None:
         """The picture of that very instant."""
-        return next((held for held in reversed(self.held) if held.key == key), None)
+        return next((held for held in reversed(self.held) if _same(held.key, key)), None)
 
     def best(self, key: Key) -> _Held | None:
         """The picture of that instant, else one whose exposure contains it, else the last before it."""
         epoch, t = key
-        same = [held for held in self.held if held.key[0] == epoch]
-        exposed = [held for held in same if _contains(held.frame, t)]
-        earlier = [held for held in same if held.key[1] <= t]
-        return (
-            self.exact(key)
-            or min(exposed, key=lambda held: abs(held.key[1] - t), default=None)
-            or (earlier[-1] if earlier else None)
-        )
+        here = [held for held in self.held if held.key[0] == epoch]
+        exposed = [held for held in here if _same(held.key, key) or _contains(held.frame, t)]
+        earlier = [held for held in here if held.key[1] <= t]
+        return min(exposed, key=lambda held: abs(held.key[1] - t), default=earlier[-1] if earlier else None)
+
+
+def _same(one: Key, other: Key) -> bool:
+    return one[0] == other[0] and abs(one[1] - other[1]) <= SAME_US
 
 
 def _contains(frame: Frame, t: int) -> bool:
@@ -273,7 +275,7 @@ class PanelComposer:
         for held in chosen.values():
             if held is not None and not held.used:
                 held.used, fresh = True, fresh + 1
-        whole = all(held is not None and held.key == lead.key for held in chosen.values())
+        whole = all(held is not None and _same(held.key, lead.key) for held in chosen.values())
         return Composite(image, lead.key[1], lead.key[0], lead.received_ns, lead.frame.flags, whole, fresh)
 
     def _draw(self) -> Array:
@@ -300,7 +302,7 @@ def _cell(track: _Track, held: _Held | None, lead: _Held) -> Cell:
         return Cell(track.panel, "no frame", None, size)
     title = f"{track.panel}: {held.frame.source}" if track.panel == "output" else track.panel
     us = held.key[1] - lead.key[1]
-    apart = "" if us == 0 else f"{us:+d} us" if abs(us) < 1000 else f"{us / 1000:+.1f} ms"
+    apart = "" if _same(held.key, lead.key) else f"{us / 1000:+.1f} ms"
     marks = ", ".join(words for words in (apart, flag_words(held.frame.flags)) if words)
     return Cell(title, marks, held.frame.image, size)
 

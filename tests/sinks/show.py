@@ -22,7 +22,7 @@ PANELS = {
 def main() -> None:
     sink = Sink(Settings(snapshots=sys.argv[1], min_height=240))
     sink.open([StreamInfo(name, (80, 60)) for name in PANELS])
-    print("opened", sink.facts.get("display", ""), flush=True)
+    print("opened", sink.facts.get("window", ""), flush=True)
     commands: list[str] = []
     deadline = time.monotonic() + 60
     seq = 0

@@ -179,7 +179,7 @@ def test_three_panels_are_seen_and_keys_change_what_is_seen(screen, show, tmp_pa
     assert [amount(saved, colour) for colour in (GREY, GREEN, RED)] == [PANEL] * 3
 
     screen.press("p")  # a column
-    image = screen.look_until(lambda image: span(image, GREY) == span(image, RED) == (0, 319))
+    image = screen.look_until(lambda image: span(image, GREY) == span(image, RED) == (0, 159))
     screen.press("p")  # the frame alone
     image = screen.look_until(lambda image: amount(image, RED) == amount(image, GREEN) == 0)
     assert span(image, GREY) == (0, 319)
@@ -241,7 +241,7 @@ def test_without_a_screen_nothing_aborts_and_one_line_says_so(tmp_path, display)
         timeout=PATIENCE_S,
     )
     reason = "DISPLAY is not set" if display is None else "the screen at :9731 cannot be used"
-    assert ran.stdout.splitlines() == [f"opened nothing shown: {reason}", "flow True 15 0 ['no screen']"]
+    assert ran.stdout.splitlines() == [f"opened none: {reason}", "flow True 15 0 ['no screen']"]
     assert ran.stderr == f"display: no window: {reason}; the run goes on without it\n"
 
 

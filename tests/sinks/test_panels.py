@@ -144,8 +144,9 @@ def test_title_strip_says_source_and_flags():
 @settings(max_examples=150, deadline=None)
 def test_order_of_arrival_between_streams_changes_nothing(data):
     """Against the obvious: with all pictures at hand, each output takes the exact one, else the last before it."""
-    times = {panel: sorted(data.draw(st.sets(st.integers(0, 30), min_size=1, max_size=10))) for panel in STREAM}
-    queues = {panel: [packet(panel, t, value=t) for t in times[panel]] for panel in STREAM}
+    some = st.sets(st.integers(0, 30), min_size=1, max_size=10)
+    times = {panel: [1000 * ms for ms in sorted(data.draw(some))] for panel in STREAM}
+    queues = {panel: [packet(panel, t, value=t // 1000) for t in times[panel]] for panel in STREAM}
     for panel, queue in queues.items():
         queue.append(watermark(panel, times[panel][-1], end=True))
     arrival = []
@@ -156,8 +157,8 @@ def test_order_of_arrival_between_streams_changes_nothing(data):
     for t, cells in zip(times["output"], made.layout.drawn, strict=True):
         for panel, (value, marks) in zip(STREAM, cells, strict=True):
             before = [other for other in times[panel] if other <= t]
-            assert value == (before[-1] if before else None)
-            apart = "no frame" if not before else "" if before[-1] == t else f"-{t - before[-1]} us"
+            assert value == (before[-1] // 1000 if before else None)
+            apart = "no frame" if not before else "" if before[-1] == t else f"{(before[-1] - t) / 1000:+.1f} ms"
             assert marks == apart
     assert made.flow.balanced
     assert made.flow.taken == sum(map(len, times.values()))
@@ -172,12 +173,24 @@ def test_each_picture_is_given_out_as_soon_as_it_is_certain():
     assert not list(made.ready())
     made.take(packet("frame", 10, 3))
     assert [composite.whole for composite in made.ready()] == [True]
-    made.take(packet("output", 20, 1))
-    made.take(packet("events", 20, 1))
-    made.take(watermark("frame", 21))
+    made.take(packet("output", 510, 1))
+    made.take(packet("events", 510, 1))
+    made.take(watermark("frame", 511))
     (composite,) = made.ready()
     assert not composite.whole
-    assert made.layout.drawn[-1][0] == (3, "-10 us")
+    assert made.layout.drawn[-1][0] == (3, "-0.5 ms")
+
+
+def test_middles_of_an_exposure_that_were_rounded_differently_are_one_instant():
+    made = composer(("frame", "output"))
+    made.take(packet("frame", 10_001))
+    made.take(packet("output", 10_000))
+    assert [composite.whole for composite in made.ready()] == [True]
+    assert made.layout.drawn[-1] == [(0, ""), (0, "")]
+    made.take(packet("frame", 20_000))
+    made.take(packet("output", 20_001))
+    made.take(packet("output", 20_003))
+    assert newest(made, 0) == 20_001
 
 
 def test_sharp_pictures_within_one_exposure_stand_beside_its_blurred_frame():
@@ -191,9 +204,10 @@ def test_sharp_pictures_within_one_exposure_stand_beside_its_blurred_frame():
 def test_time_that_jumps_back_starts_a_new_epoch_and_mixes_nothing():
     made = composer(("frame", "output"))
     first = [packet(panel, t, t) for t in (100, 200) for panel in ("frame", "output")]
-    again = [packet("output", 100, 1, epoch=1), packet("output", 200, 2, epoch=1), packet("frame", 200, 22, epoch=1)]
-    assert run(made, first + again) == [100, 200, 100, 200]
-    assert [cells[0] for cells in made.layout.drawn] == [(100, ""), (200, ""), (None, "no frame"), (22, "")]
+    again = [packet("output", t, epoch=1) for t in (100, 250, 300)] + [packet("frame", 300, 22, epoch=1)]
+    assert run(made, first + again) == [100, 200, 100, 250, 300]
+    nothing = (None, "no frame")
+    assert [cells[0] for cells in made.layout.drawn] == [(100, ""), (200, ""), nothing, nothing, (22, "")]
     assert made.flow.balanced
 
 
@@ -208,14 +222,14 @@ def test_a_kind_of_stream_that_does_not_exist_takes_no_room():
 
 def test_memory_is_bounded_and_what_does_not_fit_is_counted():
     made = composer(limit_bytes=10 * 48)
-    packets = [packet("frame", t) for t in range(100)]
+    packets = [packet("frame", t * 10) for t in range(100)]
     for each in packets:
         made.take(each)
         assert not list(made.ready())
         assert len(made._tracks["frame"].held) <= 10
     assert made.flow.dropped == {"overflow": 90}
-    made.take(packet("output", 95))  # events never come: given out when the end is certain, the frame at hand
-    assert run(made, []) == [95]
+    made.take(packet("output", 95 * 10))  # events never come: given out when the end is certain, the frame at hand
+    assert run(made, []) == [950]
     assert made.layout.drawn[-1] == [(0, ""), (0, ""), (None, "no frame")]
     assert made.flow.dropped == {"overflow": 90, "unmatched": 9}
     assert made.flow.balanced
@@ -254,13 +268,13 @@ def test_display_prefers_the_newest_instant_that_is_whole():
     made = composer()
     for t in (1, 2):
         for panel in STREAM:
-            made.take(packet(panel, t, t), now_ns=t * MS)
-    made.take(packet("output", 3), now_ns=3 * MS)
-    assert newest(made, 3 * MS) == 2
+            made.take(packet(panel, t * 1000, t), now_ns=t * MS)
+    made.take(packet("output", 3000), now_ns=3 * MS)
+    assert newest(made, 3 * MS) == 2000
     assert made.layout.drawn[-1] == [(2, ""), (2, ""), (2, "")]
     assert newest(made, 4 * MS) is None  # 3 may still become whole
-    assert newest(made, 3 * MS + PATIENCE_NS) == 3
-    assert made.layout.drawn[-1] == [(2, "-1 us"), (0, ""), (2, "-1 us")]
+    assert newest(made, 3 * MS + PATIENCE_NS) == 3000
+    assert made.layout.drawn[-1] == [(2, "-1.0 ms"), (0, ""), (2, "-1.0 ms")]
     assert newest(made, 4 * MS + PATIENCE_NS) is None
     made.discard("superseded")
     assert made.flow.dropped == {"superseded": 3}

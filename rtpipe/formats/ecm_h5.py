@@ -96,8 +96,7 @@ class Reader(Recording):
             notes.extend([why] if why else [])
             self._off = self._proven_polarity()
         except FormatError as error:
-            said = str(error)
-            raise (error if str(self.path) in said else FormatError(f"{self.path}: {said}")) from error
+            raise self._placed(error) from error
         if not 0 < min(self.resolution) <= max(self.resolution) <= MAX_SIDE:
             raise InputError(f"{self.path}: resolution {self.resolution}: 1 to {MAX_SIDE} pixels wanted")
         if len(images) and images.size != self.resolution:
@@ -133,7 +132,8 @@ class Reader(Recording):
     def _evidence(self, images: Images) -> infer.Times:
         """What the unit of time is told from: the first and last stamps of events and pictures."""
         ends = images.stamps()
-        stamps = [self._t[: min(self._n, 4096)], self._t[max(0, self._n - 16) :]] if self._n else []
+        edges = ((0, min(self._n, 4096)), (max(0, self._n - 16), self._n)) if self._n else ()
+        stamps = [hdf5.values(self.path, self._t, *edge) for edge in edges]
         sample = np.concatenate([*stamps, np.asarray(ends)]) if stamps else np.asarray(ends)
         if not np.isfinite(sample).all():
             raise FormatError(f"{self.path}: events/ts holds NaN or infinity")
@@ -141,15 +141,14 @@ class Reader(Recording):
         return infer.Times(sample, float(sample.max()) - float(sample.min()), self._n, period)
 
     def _proven_resolution(self, images: Images) -> tuple[Resolution, str]:
-        with hdf5.reading(self.path, "attribute sensor_resolution"):
-            pair = np.asarray(self._file.attrs.get("sensor_resolution", ()))
-            if pair.shape not in ((0,), (2,)) or pair.dtype.kind not in "iuf":
-                raise FormatError(f"{self.path}: sensor_resolution: two numbers wanted, got {str(pair)[:40]}")
-            stated = (int(pair[0]), int(pair[1])) if pair.size else None
+        pair = hdf5.numbers(self.path, self._file, "sensor_resolution")
+        if len(pair) not in (0, 2):
+            raise FormatError(f"{self.path}: sensor_resolution: two numbers wanted, got {len(pair)}")
+        stated = (int(pair[0]), int(pair[1])) if pair else None
         largest = (0, 0)
         if not len(images) and (stated is None or stated[0] != stated[1]):
             for i in range(0, self._n, self._run):  # until one of the two orders is ruled out
-                x, y = self._x[i : i + self._run], self._y[i : i + self._run]
+                x, y = (hdf5.values(self.path, column, i, min(self._n, i + self._run)) for column in (self._x, self._y))
                 largest = (max(largest[0], int(x.max())), max(largest[1], int(y.max())))
                 if stated is None or max(largest) >= min(stated):
                     break
@@ -159,7 +158,7 @@ class Reader(Recording):
         """Which number means off, from the first event that is."""
         off = None
         for i in range(0, self._n, self._run):
-            _, off = infer.polarity(self._p[i : i + self._run], off)
+            _, off = infer.polarity(hdf5.values(self.path, self._p, i, min(self._n, i + self._run)), off)
             if off is not None:
                 break
         return off
@@ -181,8 +180,7 @@ class Reader(Recording):
 
     def _microseconds(self, start: int, stop: int) -> Array:
         """The times of events ``start`` to ``stop`` as int64 µs. Raises ``FormatError`` for what is no time."""
-        with hdf5.reading(self.path, f"{self._t.name}[{start}:{stop}]"):
-            values: Array = self._t[start:stop]
+        values = hdf5.values(self.path, self._t, start, stop)
         if values.dtype.kind in "iu" and self._scale >= 1:
             if values.size and not -(1 << 61) < int(values[0]) * self._scale < (1 << 61):
                 raise FormatError(f"{self.path}: {self._t.name}[{start}]: {values[0]} is no time")
@@ -233,11 +231,18 @@ class Reader(Recording):
 
     def _read(self, start: int, stop: int) -> Events:
         t = self._microseconds(start, stop)
-        with hdf5.reading(self.path, f"events {start} to {stop}"):
-            x = hdf5.whole_coordinates(self.path, "events/xs", self._x[start:stop])
-            y = hdf5.whole_coordinates(self.path, "events/ys", self._y[start:stop])
-            p, self._off = infer.polarity(self._p[start:stop], self._off)
-            return Events(t, x, y, p)
+        x = hdf5.coordinates(self.path, self._x, start, stop)
+        y = hdf5.coordinates(self.path, self._y, start, stop)
+        try:
+            p, self._off = infer.polarity(hdf5.values(self.path, self._p, start, stop), self._off)
+        except FormatError as error:
+            raise self._placed(error, f"events {start} to {stop}: ") from error
+        return Events(t, x, y, p)
+
+    def _placed(self, error: FormatError, place: str = "") -> FormatError:
+        """``error`` with the file's name and a place before it, where it has none yet."""
+        said = str(error)
+        return error if str(self.path) in said else FormatError(f"{self.path}: {place}{said}")
 
     def _words(self, wrong: str, events: Events) -> str:
         if wrong == "order":

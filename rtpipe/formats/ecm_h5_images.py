@@ -74,7 +74,7 @@ class Images:
         self._told_grey = color is False
         if self.stamp(0).exposure_start is None and not self._sharp:
             notes.append("exposures are not in the file (t is the end of a nominal one): exposure_us says their length")
-        elif self._exposure_us is not None and "exposure_start" not in first.attrs:
+        elif self._exposure_us is not None and hdf5.number(self._path, first, "exposure_start") is None:
             notes.append(f"exposures of {exposure_us} µs before each picture's timestamp, as told")
         return notes
 
@@ -84,7 +84,8 @@ class Images:
         end = self._us(node, "timestamp")
         if self._sharp:
             return Stamp(end, None, None)
-        if "exposure_start" in node.attrs and "exposure_end" in node.attrs:
+        exposure = [hdf5.number(self._path, node, name) for name in ("exposure_start", "exposure_end")]
+        if exposure[0] is not None and exposure[1] is not None:
             start, end = self._us(node, "exposure_start"), self._us(node, "exposure_end")
             if start > end:
                 raise FormatError(f"{self._path}: {node.name}: its exposure ends before it starts")

@@ -66,7 +66,9 @@ class Writer:
         with self._world():
             self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
             width, height = resolution
-            self._file.attrs.update(sensor_resolution=(height, width), time_unit="s", source=camera or "unknown")
+            self._file.attrs.update(sensor_resolution=(height, width), time_unit=np.bytes_(b"s"))
+            if camera:  # of fixed length, like all our text: see hdf5.text
+                self._file.attrs["camera"] = np.bytes_(camera.encode())
             for name, dtype in _COLUMNS.items():
                 self._file.create_dataset(
                     f"events/{name}", (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **self._storage
@@ -182,7 +184,7 @@ class Writer:
         attributes: dict[str, Any] = {
             "size": image.shape,
             "timestamp": (frame.t if group == "sharp_images" else t) / 1e6,
-            "type": "color_bgr" if image.ndim == 3 else "greyscale",
+            "type": np.bytes_(b"color_bgr" if image.ndim == 3 else b"greyscale"),
         }
         if frame.exposure_start is not None and frame.exposure_end is not None:
             start, end = frame.exposure_start / 1e6, frame.exposure_end / 1e6

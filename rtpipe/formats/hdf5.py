@@ -91,30 +91,60 @@ def dataset(path: Path, node: Any, kinds: str, dims: tuple[int, ...]) -> Any:
     return node
 
 
-def number(path: Path, node: Any, name: str) -> float | int | None:
-    """The attribute ``name`` of ``node`` as a finite number, None where there is none. Raises ``FormatError``."""
-    with reading(path, f"{node.name}, attribute {name}"):
-        value = node.attrs.get(name)
-        if value is None:
-            return None
-        array = np.asarray(value)
-        if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-            raise FormatError(f"{path}: {node.name}, attribute {name}: one number wanted, got {str(value)[:40]}")
-        found: float | int = array.reshape(-1)[0].item()
+def values(path: Path, node: Any, start: int, stop: int) -> Array:
+    """``node[start:stop]`` of a one-dimensional dataset. Raises ``FormatError`` that names the place."""
+    with reading(path, f"{node.name}[{start}:{stop}]"):
+        found: Array = node[start:stop]
         return found
 
 
-def text(path: Path, node: Any, name: str) -> str:
-    """The attribute ``name`` of ``node`` as text, empty where there is none or it is something else."""
+def _attribute(path: Path, node: Any, name: str) -> Array | None:
+    """An attribute made of numbers or fixed-length text, None where there is none or it is made of something else:
+    text of variable length lies in a heap in which a damaged file makes HDF5 search for ever."""
     with reading(path, f"{node.name}, attribute {name}"):
-        value = node.attrs.get(name)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        return value if isinstance(value, str) else ""
+        if not h5py.h5a.exists(node.id, name.encode()):
+            return None
+        stored = h5py.h5a.open(node.id, name.encode())
+        dtype, shape = stored.dtype, stored.shape
+        if dtype.kind not in "iufS" or len(shape) > 1 or int(np.prod(shape, dtype=object)) * dtype.itemsize > 4096:
+            return None
+        read = np.empty(shape, dtype)
+        stored.read(read)
+        return read
 
 
-def whole_coordinates(path: Path, place: str, values: Array) -> Array:
-    """Integers as uint16 (a view where they are int16 already). Raises ``FormatError`` for what does not fit."""
-    if values.size and (values.min() < 0 or values.max() > np.iinfo(np.uint16).max):
-        raise FormatError(f"{path}: {place}: coordinate {values.min()} or {values.max()} is on no sensor")
-    return values.view(np.uint16) if values.dtype == np.int16 else values.astype(np.uint16, copy=False)
+def numbers(path: Path, node: Any, name: str) -> list[float | int]:
+    """The attribute ``name`` of ``node`` as finite numbers, none where there is none. Raises ``FormatError``."""
+    read = _attribute(path, node, name)
+    if read is None:
+        return []
+    if read.dtype.kind == "S" or not np.isfinite(read).all():
+        raise FormatError(f"{path}: {node.name}, attribute {name}: numbers wanted, got {str(read)[:40]}")
+    found: list[float | int] = read.reshape(-1).tolist()
+    return found
+
+
+def number(path: Path, node: Any, name: str) -> float | int | None:
+    """The attribute ``name`` of ``node`` as one finite number, None where there is none. Raises ``FormatError``."""
+    found = numbers(path, node, name)
+    if len(found) > 1:
+        raise FormatError(f"{path}: {node.name}, attribute {name}: one number wanted, got {len(found)}")
+    return found[0] if found else None
+
+
+def text(path: Path, node: Any, name: str) -> str:
+    """The attribute ``name`` of ``node`` as text, empty where there is none or it is no text of fixed length."""
+    read = _attribute(path, node, name)
+    if read is None or read.dtype.kind != "S" or read.size != 1:
+        return ""
+    return bytes(read.reshape(-1)[0]).decode("utf-8", "replace")
+
+
+def coordinates(path: Path, node: Any, start: int, stop: int) -> Array:
+    """``node[start:stop]`` as uint16 (a view of int16). Raises ``FormatError`` for what does not fit or be read."""
+    read = values(path, node, start, stop)
+    if read.size and (read.min() < 0 or read.max() > np.iinfo(np.uint16).max):
+        raise FormatError(
+            f"{path}: {node.name}[{start}:{stop}]: coordinates {read.min()} to {read.max()}"
+        )
+    return read.view(np.uint16) if read.dtype == np.int16 else read.astype(np.uint16, copy=False)

@@ -58,9 +58,9 @@ def test_the_view_stays_inside_a_picture_that_is_large_enough():
 
 
 def test_what_is_rendered_moves_as_the_path_says():
-    """A bright dot in the middle of the photograph is where the path's homography puts it."""
+    """A bright dot in the photograph is where scale and the path's homography put it."""
     light = np.full((601, 801), 0.05, np.float32)
-    cv2.circle(light, (400, 300), 6, 1.0, -1)
+    cv2.circle(light, (400 + 60, 300 - 30), 6, 1.0, -1)
     path = handheld((346, 260), TAKEN, 10.0, 2)
     scene = StillScene(light, path, 1_000_000)
     left, top, right, bottom = path.extent(0, 1_000_000)
@@ -70,7 +70,8 @@ def test_what_is_rendered_moves_as_the_path_says():
         weight = out - 0.05
         y, x = np.mgrid[:260, :346]
         dot = np.array([[(weight * x).sum(), (weight * y).sum()]]) / weight.sum() - [[172.5, 129.5]]
-        np.testing.assert_allclose(path.project(dot, t), [[(left + right) / 2, (top + bottom) / 2]], atol=0.1)
+        placed = [(left + right) / 2 + 60 / scene.scale, (top + bottom) / 2 - 30 / scene.scale]
+        np.testing.assert_allclose(path.project(dot, t), [placed], atol=0.1)
 
 
 def test_steps_are_short_enough_that_nothing_moves_far():

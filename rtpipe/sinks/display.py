@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import cv2
+import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
@@ -73,6 +74,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The screen is redrawn at most so many times a second."""
 
 
+class _Part(Struct):
+    kind: str = ""
+    speed: float = 0.0
+
+
+class _Pipeline(Struct):
+    sources: dict[str, _Part] = {}
+    sinks: dict[str, _Part] = {}
+
+
 def wants(settings: Settings) -> tuple[str, ...]:
     """The kinds of streams that the panels need."""
     return kinds(settings.panels)
@@ -104,6 +115,14 @@ class Sink:
     def facts(self) -> Mapping[str, str]:
         """What the run's report says of this sink: why nothing is shown, where that is so."""
         return {"window": f"none: {self._absent}"} if self._absent else {}
+
+    def note(self, name: str, text: str) -> None:
+        """Before :meth:`open`: ``"pipeline"``, what it is made of, as JSON. It tells whether there is a recorder, which
+        then records from the start, and at which speed a replay begins. Anything else is ignored."""
+        if name == "pipeline":
+            made = msgspec.json.decode(text, type=_Pipeline)
+            self._recording = any(sink.kind == "record" for sink in made.sinks.values())
+            self._speed = next((source.speed for source in made.sources.values() if source.speed > 0), 1.0)
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
         """Open the window, or say why there is none. Blocks for about half a second."""

@@ -1,6 +1,7 @@
 """Display: a real window on a virtual screen shows the panels, its keys give commands; without a screen all goes on."""
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -306,3 +307,16 @@ def test_watermarks_are_taken_without_a_window(monkeypatch):
     assert sink.idle() == ()
     sink.close()
     assert sink.flows["frames"].balanced
+
+
+def test_keys_begin_from_what_the_pipeline_is_made_of():
+    sink = Sink(Settings())
+    made = {
+        "sources": {"camera": {"kind": "replay", "speed": 0.5}},
+        "sinks": {"record": {"kind": "record", "dir": "x"}},
+    }
+    sink.note("pipeline", json.dumps(made))
+    sink.note("mark", "here")
+    assert sink._press("record", 0) == ("record off",)  # a recorder records from the start
+    assert sink._press("faster", 0) == ("speed 1",)
+    assert sink._press("", 0) == ()

@@ -72,8 +72,11 @@ class Index:
         if contents is None or not self._told(contents):
             self.streams.clear()
             self._declared = 0
+            finished = contents is not None
             contents = file.scan(self._count)
             self._declare(contents)
+            if not finished and not contents.notes:
+                contents.notes.append("the index is missing: everything before it was read")
         self.chunks = contents.chunks
         self.metadata = contents.metadata
         self.notes = list(contents.notes)

@@ -29,6 +29,8 @@ from rtpipe.formats.mcap_write import (
 )
 
 MAX_CHANNELS = 1000
+WORDS = 10
+"""Damaged places of a file that are told one by one."""
 
 
 class Damaged(ValueError):
@@ -118,6 +120,13 @@ class Contents:
     metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     schemas: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    damaged: int = 0
+
+    def blame(self, text: str) -> None:
+        """Note a damaged place, the first few in words."""
+        self.damaged += 1
+        if self.damaged <= WORDS:
+            self.notes.append(text)
 
     def note(self, body: memoryview) -> None:
         """Take a metadata record; of several with one name the last counts."""
@@ -226,25 +235,29 @@ class ContainerFile:
         """Read the file once from its beginning, whatever its end looks like; ``visit`` is shown the whole messages of
         every chunk, and may find them damaged. Damage is skipped where the next record can be found, and noted."""
         contents, at = Contents(), self._begin
-        while True:
+        while at + 9 <= self.size:
+            opcode, length = struct.unpack("<BQ", self._read(at, 9))
+            if opcode in (FOOTER, DATA_END):
+                break
+            if opcode == CHUNK:
+                self._scan_chunk(contents, at, length, visit)
+            if opcode == 0 or length > self.size - at - 9:
+                break
             try:
-                opcode, length = struct.unpack("<BQ", self._read(at, 9))
-                if opcode in (FOOTER, DATA_END):
-                    break
-                if opcode == CHUNK:
-                    self._scan_chunk(contents, at, length, visit)
-                elif opcode in (SCHEMA, CHANNEL):
+                if opcode in (SCHEMA, CHANNEL):
                     contents.declare(opcode, self._read(at + 9, length))
                 elif opcode == METADATA:
                     contents.note(self._read(at + 9, length))
-                if opcode == 0 or length > self.size - at - 9:
-                    raise Damaged("cut")
-            except Damaged:
-                if at < self.size:
-                    contents.notes.append(f"nothing whole was found after byte {at:,} of {self.size:,}")
-                contents.notes.append("the end is missing: the recording was cut off while it was written")
-                break
+            except Damaged as error:
+                contents.blame(f"the record at byte {at:,} is damaged and was left out ({error})")
             at += 9 + length
+        else:
+            opcode = 0
+        if opcode not in (FOOTER, DATA_END):
+            rest = f": nothing whole comes after byte {at:,} of {self.size:,}" if at < self.size else ""
+            contents.notes.append(f"the end is missing, the recording was cut off while it was written{rest}")
+        if contents.damaged > WORDS:
+            contents.notes.append(f"{contents.damaged - WORDS:,} more places are damaged")
         return contents
 
     def _scan_chunk(self, contents: Contents, at: int, length: int, visit: Visit) -> None:
@@ -263,7 +276,7 @@ class ContainerFile:
                     raise
             visit(contents, found)
         except Damaged as error:
-            contents.notes.append(f"the chunk at byte {at:,} is damaged and was left out ({error})")
+            contents.blame(f"the chunk at byte {at:,} is damaged and was left out ({error})")
             return
         if found:
             start, end = struct.unpack("<QQ", self._read(at + 9, 16))

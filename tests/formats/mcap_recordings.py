@@ -48,7 +48,7 @@ def mixed_packets(seed=1, n_events=30_000):
         packets.append(Packet("camera/imu", k, t - 5, t, 7 + k, samples))
         if k % 5 == 0:
             image = rng.integers(0, 256, (260, 346)).astype(np.uint8)
-            image[40:200] = 7
+            image[20:] = np.arange(346) % 256
             frame = Frame(image, t - 30, t - 50, t - 10)
             packets.append(Packet("camera/frames", k // 5, t - 50, t - 10, 8 + k, frame))
             made = Frame(image[:, ::-1], t - 30, None, None, "edi", FrameFlag.STATE_RESET | FrameFlag.INCOMPLETE)

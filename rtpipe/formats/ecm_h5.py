@@ -134,9 +134,11 @@ class Reader(Recording):
         ends = images.stamps()
         edges = ((0, min(self._n, 4096)), (max(0, self._n - 16), self._n)) if self._n else ()
         stamps = [hdf5.values(self.path, self._t, *edge) for edge in edges]
-        sample = np.concatenate([*stamps, np.asarray(ends)]) if stamps else np.asarray(ends)
-        if not np.isfinite(sample).all():
-            raise FormatError(f"{self.path}: events/ts holds NaN or infinity")
+        for (start, _), values in zip(edges, stamps, strict=True):
+            if not np.isfinite(values).all():
+                at = int(np.argmin(np.isfinite(values)))
+                raise FormatError(f"{self.path}: {self._t.name}[{start + at}]: {values[at]} is no time")
+        sample = np.concatenate([*stamps, np.asarray(ends)])
         period = (ends[-1] - ends[0]) / (len(images) - 1) if len(images) > 1 else None
         return infer.Times(sample, float(sample.max()) - float(sample.min()), self._n, period)
 

@@ -9,6 +9,7 @@ the way there and back.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,6 +63,8 @@ class Writer:
         self._t0 = 0
         self._written = {"events": 0, "on": 0, "images": 0, "sharp_images": 0}
         self._to_index: list[tuple[int, str]] = []
+        self._chunk_starts: list[int] = []
+        self._reached = -(1 << 63)  # the last event in the file
         self._open = True
         with self._world():
             self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
@@ -129,7 +132,7 @@ class Writer:
             with self._world():
                 n, on = self._written["events"], self._written["on"]
                 t0, tk = self._t0 / 1e6, (self._newest or 0) / 1e6
-                self._index(np.empty(0, np.int64), n, everything=True)
+                self._index(closing=True)
                 self._file.attrs.update(num_events=n, num_pos=on, num_neg=n - on, t0=t0, tk=tk, duration=tk - t0)
                 self._file.attrs["num_imgs"] = self._written["images"]
                 self._file.close()
@@ -171,7 +174,10 @@ class Writer:
                 dataset = self._file["events"][name]
                 dataset.resize((at + n,))
                 dataset[at:] = values
-            self._index(ready.t, at)
+            if n:
+                self._chunk_starts.extend(ready.t[::CHUNK].tolist())  # every append but the last is of whole chunks
+                self._reached = int(ready.t[-1])
+            self._index()
         self._written["events"] += n
         self._written["on"] += int(np.count_nonzero(ready.p))
 
@@ -194,16 +200,21 @@ class Writer:
         self._to_index.append((t, name))
         self._written[group] += 1
 
-    def _index(self, t: Array, before: int, *, everything: bool = False) -> None:
+    def _index(self, *, closing: bool = False) -> None:
         """Set ``event_idx``, how many events precede the end of a picture, where that is known by now."""
-        known = -(1 << 63) if not len(t) else int(t[-1])
         later: list[tuple[int, str]] = []
         for instant, name in self._to_index:
-            if everything or instant <= known:
-                self._file[name].attrs["event_idx"] = before + int(np.searchsorted(t, instant))
+            if closing or instant <= self._reached:
+                self._file[name].attrs["event_idx"] = self._count_before(instant)
             else:
                 later.append((instant, name))
         self._to_index = later
+
+    def _count_before(self, instant: int) -> int:
+        """How many events in the file are earlier than ``instant`` (µs)."""
+        chunk = max(0, bisect_left(self._chunk_starts, instant) - 1)
+        times = np.rint(self._file["events/ts"][chunk * CHUNK : (chunk + 1) * CHUNK] * 1e6)
+        return chunk * CHUNK + int(np.searchsorted(times, instant))
 
     def _check_time(self, instant: int | None) -> None:
         if instant is not None and abs(instant) > LARGEST_US:

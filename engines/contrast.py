@@ -19,8 +19,8 @@ import math
 import cv2
 import numpy as np
 
+from engines.constancy import busy, fit_block, gather, probe
 from engines.integral import RAMP, intervals
-from rtpipe.kernels import kernel
 from rtpipe.types import Array
 
 BLOCK = 48
@@ -51,162 +51,6 @@ EXPLAINED = 0.5
 """Share of the difference between the blurred pictures that a block's events must explain."""
 
 
-@kernel()
-def _busy(dt: Array, x: Array, yp: Array, offset: int, length: int, cells: Array, cell: int) -> None:
-    cells[:] = 0
-    origin = np.int64(offset)
-    for i in range(dt.size):
-        now = origin + np.int64(dt[i])
-        if 0 <= now < length:
-            cells[(np.int64(yp[i]) & 0x7FFF) // cell, np.int64(x[i]) // cell] += 1
-
-
-@kernel()
-def _probe(
-    dt: Array,
-    x: Array,
-    yp: Array,
-    offset: int,
-    length: int,
-    width: int,
-    slots: Array,
-    steps: Array,
-    tables: Array,
-    instants: Array,
-    state: Array,
-    tags: Array,
-    at: Array,
-    out: Array,
-) -> tuple[int, int]:
-    """R of both instants (``out`` float32 (2, 3, n)) for three pairs of thresholds at once, in the pixels with a slot.
-
-    Returns the numbers of on and off events in these pixels.
-    """
-    n = out.shape[2]
-    counts = np.zeros(2, np.int64)
-    for q in range(n):
-        state[q, 0] = 0.0
-        tags[q] = 0
-        for j in range(3):
-            state[q, 1 + j] = 1.0
-            state[q, 4 + j] = 0.0
-    origin = np.int64(offset)
-    for i in range(dt.size):
-        now = origin + np.int64(dt[i])
-        if now < 0:
-            continue
-        if now >= length:
-            break
-        packed = np.int64(yp[i])
-        q = np.int64(slots[(packed & 0x7FFF) * width + np.int64(x[i])])
-        if q < 0:
-            continue
-        polarity = packed >> 15
-        row = 3 * np.int64(tags[q]) + 1 + polarity
-        counts[polarity] += 1
-        since = state[q, 0]
-        t = np.float64(now)
-        for k in range(2):
-            f = instants[k]
-            if since <= f < t:
-                u = (f - since) / (t - since)
-                for j in range(3):
-                    at[k, j, q] = state[q, 1 + j] * np.exp(u * (tables[j, row, 1] + u * tables[j, row, 2]))
-        for j in range(3):
-            state[q, 4 + j] += state[q, 1 + j] * tables[j, row, 0] * (t - since)
-            state[q, 1 + j] *= steps[j, polarity]
-        state[q, 0] = t
-        tags[q] = 1 + polarity
-    for q in range(n):
-        row = 3 * np.int64(tags[q])
-        since = state[q, 0]
-        rest = length - since
-        for k in range(2):
-            f = instants[k]
-            if f >= since:
-                u = (f - since) / rest
-                for j in range(3):
-                    at[k, j, q] = state[q, 1 + j] * np.exp(u * (tables[j, row, 1] + u * tables[j, row, 2]))
-        for j in range(3):
-            total = state[q, 4 + j] + state[q, 1 + j] * tables[j, row, 0] * rest
-            for k in range(2):
-                out[k, j, q] = np.log(total / (length * at[k, j, q]))
-    return counts[1], counts[0]
-
-
-@kernel()
-def _gather(logs: Array, slots: Array, probed: Array, y0: int, x0: int, steps: Array, planes: Array) -> None:
-    """Fill ``planes`` float32 (S, S, 7) of one block: log B, then R and its derivatives by on and off, at f1 and f2."""
-    side = planes.shape[0]
-    width = logs.shape[1]
-    for y in range(side):
-        for x in range(side):
-            q = slots[(y0 + y) * width + x0 + x]
-            planes[y, x, 0] = logs[y0 + y, x0 + x]
-            for k in range(2):
-                planes[y, x, 1 + k] = probed[k, 0, q]
-                for j in range(2):
-                    planes[y, x, 3 + 2 * j + k] = (probed[k, 1 + j, q] - probed[k, 0, q]) / steps[j]
-
-
-@kernel()
-def _fit(planes: Array, dx: float, dy: float, rows: Array, fit: Array) -> None:
-    """Regress one block, moved by ``dx``, ``dy`` from f1 to f2; ``planes`` as :func:`_gather` fills them, filtered.
-
-    ``fit``: m00, m01, m11 (normal matrix), v0, v1 (right side), share explained by a common step, energy.
-    """
-    side = planes.shape[0]
-    rim = 4 + math.ceil(max(abs(dx), abs(dy)) / 2)
-    n = 0
-    for y in range(rim, side - rim):
-        for x in range(rim, side - rim):
-            value = np.zeros(4)
-            for which in range(2):
-                sign = 1.0 if which else -1.0
-                fy = y + sign * dy / 2
-                fx = x + sign * dx / 2
-                j = math.floor(fy)
-                i = math.floor(fx)
-                b = fy - j
-                a = fx - i
-                for c in range(4):
-                    k = 0 if c == 0 else 2 * c - 1 + which
-                    top = (1 - a) * planes[j, i, k] + a * planes[j, i + 1, k]
-                    low = (1 - a) * planes[j + 1, i, k] + a * planes[j + 1, i + 1, k]
-                    value[c] -= sign * ((1 - b) * top + b * low)
-            rows[n, 0] = value[0]
-            rows[n, 1] = value[0] - value[1]
-            rows[n, 2] = value[2]
-            rows[n, 3] = value[3]
-            n += 1
-    fit[:] = 0.0
-    if n == 0:
-        return
-    common = 0.0
-    for again in range(4):
-        spread = 0.0
-        for i in range(n):
-            spread += abs(rows[i, 1] - common * (rows[i, 2] + rows[i, 3]))
-        spread = max(2.5 * spread / n, 1e-3)
-        fit[:5] = 0.0
-        for i in range(n):
-            off = (rows[i, 1] - common * (rows[i, 2] + rows[i, 3])) / spread
-            w = 1.0 / (1.0 + off * off) ** 2 if again else 1.0
-            fit[0] += w * rows[i, 2] * rows[i, 2]
-            fit[1] += w * rows[i, 2] * rows[i, 3]
-            fit[2] += w * rows[i, 3] * rows[i, 3]
-            fit[3] += w * rows[i, 2] * rows[i, 1]
-            fit[4] += w * rows[i, 3] * rows[i, 1]
-        common = (fit[3] + fit[4]) / max(fit[0] + 2 * fit[1] + fit[2], 1e-9)
-    left = 0.0
-    whole = 1e-9
-    for i in range(n):
-        left += (rows[i, 1] - common * (rows[i, 2] + rows[i, 3])) ** 2
-        whole += rows[i, 0] ** 2
-    fit[5] = 1.0 - left / whole
-    fit[6] = fit[0] + 2 * fit[1] + fit[2]
-
-
 class Contrast:
     """The running estimate. It depends on the sequence of exposures alone, so live and offline agree bit for bit."""
 
@@ -234,6 +78,18 @@ class Contrast:
         self._right = np.zeros(2)
         self._balance = np.zeros(2)  # on and off events per pixel
 
+    def warm(self) -> None:
+        """Compile, on a few made-up events; forgets what was known."""
+        side = 2 * BLOCK
+        random = np.random.default_rng(0)
+        columns = [np.sort(random.integers(0, 1000, 8000)).astype(np.uint32)]
+        columns += [random.integers(0, side, 8000).astype(np.uint16) for _ in range(2)]
+        for column in columns:
+            column.flags.writeable = False
+        self.update(columns[0], columns[1], columns[2], 0, 1000, np.zeros((side, side), np.float32))
+        fit_block(self._planes, 2.0, 0.0, self._rows, np.empty(7))
+        self.reset()
+
     def update(self, dt: Array, x: Array, yp: Array, offset: int, length: int, logs: Array) -> None:
         """Learn from one exposure: packed columns, ``offset`` µs from its start to theirs, its length in µs and the log
         of the blurred picture, float32 (H, W). Coordinates must have been checked."""
@@ -256,7 +112,7 @@ class Contrast:
         """Corners (y, x) of the busiest blocks on a half-block grid, at least half a block apart."""
         cell = BLOCK // 2
         cells = np.empty((-(-height // cell), -(-width // cell)), np.int64)
-        _busy(dt, x, yp, offset, length, cells, cell)
+        busy(dt, x, yp, offset, length, cells, cell)
         cells = cells[: height // cell, : width // cell]
         score = cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:]
         chosen: list[tuple[int, int]] = []
@@ -294,14 +150,14 @@ class Contrast:
         tables = np.stack([intervals(on, off, RAMP) for on, off in pairs])
         instants = np.array(span) * length
         probed = self._probed[:, :, :n]
-        counts = _probe(
+        counts = probe(
             dt, x, yp, offset, length, width, self._slots, steps, tables, instants,
             self._state[:n], self._tags[:n], self._at[:, :, :n], probed,
         )  # fmt: skip
         now = np.array([self.on, self.off])
         fit = np.empty(7)
         for y, x0 in corners:
-            _gather(logs, self._slots, probed, y, x0, now * STEP, self._planes)
+            gather(logs, self._slots, probed, y, x0, now * STEP, self._planes)
             planes = self._planes
             sharp = cv2.GaussianBlur(planes[..., 1:3], (5, 5), 0.8) - cv2.blur(planes[..., 1:3], (9, 9))
             (dx, dy), _ = cv2.phaseCorrelate(sharp[..., 0].copy(), sharp[..., 1].copy(), self._hann)
@@ -309,13 +165,13 @@ class Contrast:
             if not SHORTEST <= moved <= BLOCK / 3:
                 continue
             planes = cv2.GaussianBlur(planes, (7, 7), 1.2) - cv2.blur(planes, (17, 17))
-            _fit(planes, dx, dy, self._rows, fit)
+            fit_block(planes, dx, dy, self._rows, fit)
             self._vote(fit, now, min(1.0, (moved / 4) ** 2))
         self._balance = self._balance + np.array(counts) / n
         self._solve()
 
     def _vote(self, fit: Array, now: Array, trust: float) -> None:
-        if fit[5] < EXPLAINED:
+        if fit[5] < EXPLAINED or fit[6] <= 0:
             return
         matrix = np.array([[fit[0], fit[1]], [fit[1], fit[2]]])
         right = fit[3:5] + matrix @ now

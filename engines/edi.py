@@ -41,10 +41,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Contrast threshold of both polarities (log intensity per event); left out: estimated from the recording."""
     between: Literal["ramp", "hold"] = "ramp"
     """The level between two events: interpolated, or held as in the paper."""
-    offset: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.008
+    offset: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.012
     """Added to intensity before its logarithm, as a part of white: the pixel's dark current."""
     clean: Annotated[float, msgspec.Meta(ge=0, le=4)] = 1.0
     """Strength of the noise filter, in contrast thresholds; 0: none."""
+
+
+def _frozen(array: Array) -> Array:
+    """``array`` as contiguous and read-only, however it came: one compiled kernel serves them all. Copies seldom."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 class Engine:
@@ -54,7 +61,7 @@ class Engine:
         self.settings = settings or Settings()
         self._size: Resolution = (0, 0)
         self._estimate = Contrast(PRIOR)
-        self._logs: dict[np.dtype[np.generic], Array] = {}
+        self._tables: dict[np.dtype[np.generic], Array] = {}
 
     @property
     def spec(self) -> EngineSpec:
@@ -69,12 +76,15 @@ class Engine:
         return self._estimate.on, self._estimate.off
 
     def warm(self, resolution: Resolution) -> None:
-        """Compile for grey and colour 8-bit pictures and make the buffers. Blocks for seconds the first time."""
+        """Compile for grey and colour pictures of 8 and 16 bits and make the buffers. Blocks for up to a minute the
+        first time on a machine, then for a moment."""
         width, height = resolution
         events = PackedEvents(0, np.zeros(1, np.uint32), np.zeros(1, np.uint16), np.zeros(1, np.uint16))
-        for shape in ((height, width), (height, width, 3)):
-            frame = Frame(np.zeros(shape, np.uint8), 500, 0, 1000)
-            self.infer(Window(0, 1000, 1, events=events, frame=frame))
+        for dtype in (np.uint8, np.uint16):
+            for shape in ((height, width), (height, width, 3)):
+                frame = Frame(np.zeros(shape, dtype), 500, 0, 1000)
+                self.infer(Window(0, 1000, 1, events=events, frame=frame))
+        self._estimate.warm()
         self.reset()
 
     def reset(self) -> None:
@@ -92,43 +102,45 @@ class Engine:
         start, end = frame.exposure_start, frame.exposure_end
         if start is None or end is None or end <= start or events is None or len(events) == 0:
             return (passed_through(frame, window.flags),)
-        self._check(frame, events)
-        width, height = frame.resolution
+        blurred = _frozen(frame.image)
+        columns = _frozen(events.dt), _frozen(events.x), _frozen(events.yp)
+        self._check(blurred, PackedEvents(events.t0, *columns))
+        height, width = blurred.shape[:2]
         self._prepare(width, height)
         length = end - start
+        offset = events.t0 - start
         n = self.settings.frames
         parts = [self.settings.at] if n == 1 else [(k + 0.5) / n for k in range(n)]
         instants = np.array([part * length for part in parts])
-        offset = events.t0 - start
-        white = float(np.iinfo(frame.image.dtype).max)
-        grey = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
-        logs = self._log_table(frame.image.dtype)[grey]
-        columns = events.dt, events.x, events.yp
+        white = float(np.iinfo(blurred.dtype).max)
+        grey = blurred if blurred.ndim == 2 else cv2.cvtColor(blurred, cv2.COLOR_BGR2GRAY)
+        np.take(self._log_table(blurred.dtype), grey, out=self._logs, mode="clip")
         if self.settings.contrast is None:
-            self._estimate.update(*columns, offset, length, logs)
+            self._estimate.update(*columns, offset, length, self._logs)
         on, off = self.contrast
         table = intervals(on, off, self.settings.between)
         steps = math.exp(on), math.exp(-off)
         filled = self._state, self._at, self._seen
-        integrate(*columns, offset, length, width, *steps, table, instants, *filled)
+        if integrate(*columns, offset, length, width, *steps, table, instants, *filled) == 0:
+            return (passed_through(frame, window.flags),)
         frames = []
-        blurred = frame.image.reshape(height, width, -1)
         reach = max(self.settings.clean * (on + off) / 2, 1e-6)
         for k, part in enumerate(parts):
-            log_ratio(self._state, self._at[k], self._seen, float(length), width, self._ratio, self._support)
-            sharp = np.empty_like(blurred)
-            restore(blurred, logs, self._ratio, self._support, self.settings.offset * white, reach, white, sharp)
+            log_ratio(self._state, self._at[k], self._seen, float(length), width, self._ratio.ravel(), self._support)
+            sharp = np.empty((height, width, blurred.size // (height * width)), blurred.dtype)
+            flat = blurred.reshape(sharp.shape)
+            restore(flat, self._logs, self._ratio, self._support, self.settings.offset * white, reach, white, sharp)
             t = start + round(part * length)
-            frames.append(Frame(sharp.reshape(frame.image.shape), t, start, end, "edi", frame.flags | window.flags))
+            frames.append(Frame(sharp.reshape(blurred.shape), t, start, end, "edi", frame.flags | window.flags))
         return frames
 
-    def _check(self, frame: Frame, events: PackedEvents) -> None:
-        image = frame.image
-        if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-            raise InputError(f"edi takes grey or BGR pictures of 8 or 16 bits, not {image.dtype} {image.shape}")
-        wrong = fault(events, frame.resolution)
+    def _check(self, image: Array, events: PackedEvents) -> None:
+        shape = image.shape
+        if image.dtype not in (np.uint8, np.uint16) or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise InputError(f"edi takes grey or BGR pictures of 8 or 16 bits, not {image.dtype} {shape}")
+        wrong = fault(events, (shape[1], shape[0]))
         if wrong:
-            raise InputError(f"edi was given events that do not fit their {frame.resolution} picture: bad {wrong}")
+            raise InputError(f"edi was given events that do not fit a picture of {shape[1]}x{shape[0]}: bad {wrong}")
 
     def _prepare(self, width: int, height: int) -> None:
         if self._size == (width, height):
@@ -138,13 +150,14 @@ class Engine:
         self._state = np.empty((pixels, 3))
         self._at = np.empty((self.settings.frames, pixels))
         self._seen = np.empty(pixels, np.uint16)
-        self._ratio = np.empty(pixels, np.float32)
+        self._logs = np.empty((height, width), np.float32)
+        self._ratio = np.empty((height, width), np.float32)
         self._support = np.empty(pixels, np.uint16)
 
     def _log_table(self, dtype: np.dtype[np.generic]) -> Array:
-        table = self._logs.get(dtype)
+        table = self._tables.get(dtype)
         if table is None:
             white = int(np.iinfo(dtype).max)  # type: ignore[type-var]
             offset = max(self.settings.offset * white, 0.25)
-            table = self._logs[dtype] = np.log(np.arange(white + 1) + offset).astype(np.float32)
+            table = self._tables[dtype] = np.log(np.arange(white + 1) + offset).astype(np.float32)
         return table

@@ -75,23 +75,22 @@ def integrate(
     state: Array,
     at: Array,
     seen: Array,
-) -> None:
+) -> int:
     """Integrate the events with ``0 <= offset + dt < length`` (µs since the exposure began).
 
     ``step_on``, ``step_off``: factors of one event, exp(c_on) and exp(-c_off); ``table`` from :func:`intervals`;
     ``instants`` float64 (K,) µs in 0..length, ascending. Filled for every pixel: ``state`` float64 (P, 3): intensity at
     the end, time of the last event, integral of intensity over the exposure, all relative to the intensity at its
     start; ``at`` float64 (K, P): intensity at the instants; ``seen`` uint16 (P,): events << 2 | last polarity.
-    Coordinates must have been checked.
+    Returns the number of events inside the exposure. Coordinates must have been checked.
     """
     pixels = state.shape[0]
     wanted = instants.size
     origin = np.int64(offset)
-    for q in range(pixels):
-        state[q, 0] = 1.0
-        state[q, 1] = 0.0
-        state[q, 2] = 0.0
-        seen[q] = 0
+    state[:, 0] = 1.0
+    state[:, 1:] = 0.0
+    seen[:] = 0
+    used = 0
     for i in range(dt.size):
         now = origin + np.int64(dt[i])
         if now < 0:
@@ -117,16 +116,18 @@ def integrate(
         count = tag >> 2
         if count < MOST:
             count += 1
+        used += 1
         seen[q] = np.uint16(count << 2 | coming)
-    for q in range(pixels):
-        tag = np.int64(seen[q])
-        level = state[q, 0]
-        since = state[q, 1]
+    for p in range(pixels):
+        tag = np.int64(seen[p])
+        level = state[p, 0]
+        since = state[p, 1]
         rest = length - since
         row = 3 * (tag & 3)
-        state[q, 2] += level * table[row, 0] * rest
+        state[p, 2] += level * table[row, 0] * rest
         for k in range(wanted):
             f = instants[k]
             if f >= since:
                 u = (f - since) / rest
-                at[k, q] = level * np.exp(u * (table[row, 1] + u * table[row, 2]))
+                at[k, p] = level * np.exp(u * (table[row, 1] + u * table[row, 2]))
+    return used

@@ -7,6 +7,15 @@ import numpy as np
 from rtpipe.kernels import kernel
 from rtpipe.types import Array
 
+SPECK = 0.5
+"""A pixel brighter or darker than all its neighbours but one may be so by this many times the filter's reach."""
+
+NEAR, FAR = np.float32(0.6), np.float32(0.4)
+"""Weights of the filter's neighbours along and across, its centre being 1."""
+
+SPARSE = np.float32(1 / 6)
+"""Trust in the events for each one within 3x3 pixels; the rest goes to the blurred picture."""
+
 
 @kernel()
 def log_ratio(state: Array, at: Array, seen: Array, length: float, width: int, out: Array, support: Array) -> None:
@@ -39,40 +48,54 @@ def log_ratio(state: Array, at: Array, seen: Array, length: float, width: int, o
             support[q] = min(around + own, 0xFFFF)
 
 
-@kernel()
+@kernel(fastmath=True)
 def restore(
     blurred: Array, logs: Array, ratio: Array, support: Array, offset: float, reach: float, white: float, sharp: Array
 ) -> None:
     """Write ``sharp`` (H, W, C), same dtype as ``blurred``: (blurred + offset) / exp(ratio) - offset, cleaned.
 
-    ``logs`` float32 (H, W): log(grey + offset). The sharp log intensity is averaged over 3x3 pixels, each weighing
-    less the further it is off in units of ``reach``; only where events were, the more the better supported. A pixel
-    without events in its neighbourhood keeps its value bit for bit.
+    ``logs`` float32 (H, W): log(grey + offset). ``ratio`` float32 (H, W), overwritten. The sharp log intensity is freed
+    of single specks, then averaged over 3x3 pixels, each weighing less the further it is off in units of ``reach``, and
+    drawn to the blurred picture where events are few. A pixel without any around it keeps its value bit for bit.
     """
     height, width, channels = blurred.shape
+    margin = np.float32(SPECK * reach)
+    narrow = np.float32(1 / reach)
+    one = np.float32(1)
     for y in range(height):
         for x in range(width):
-            q = y * width + x
-            n = support[q]
+            ratio[y, x] = logs[y, x] - ratio[y, x]
+    for y in range(height):
+        for x in range(width):
+            n = support[y * width + x]
             if n == 0:
                 for k in range(channels):
                     sharp[y, x, k] = blurred[y, x, k]
                 continue
-            own = logs[y, x] - ratio[q]
-            total = own
-            weight = 1.0
+            top = second = np.float32(-1e9)
+            low = third = np.float32(1e9)
             for j in range(max(y - 1, 0), min(y + 2, height)):
                 for i in range(max(x - 1, 0), min(x + 2, width)):
-                    if i == x and j == y:
-                        continue
-                    other = logs[j, i] - ratio[j * width + i]
-                    off = (other - own) / reach
-                    w = (0.6 if i == x or j == y else 0.4) / (1.0 + off * off) ** 2
-                    total += w * other
-                    weight += w
-            trust = min(1.0, n / 6.0)
-            clean = logs[y, x] + trust * (total / weight - logs[y, x])
-            factor = np.exp(clean - logs[y, x])
+                    if i != x or j != y:
+                        other = ratio[j, i]
+                        second = max(second, min(top, other))
+                        top = max(top, other)
+                        third = min(third, max(low, other))
+                        low = min(low, other)
+            own = min(max(ratio[y, x], third - margin), second + margin)
+            total = own
+            weight = one
+            for j in range(max(y - 1, 0), min(y + 2, height)):
+                for i in range(max(x - 1, 0), min(x + 2, width)):
+                    if i != x or j != y:
+                        other = ratio[j, i]
+                        off = (other - own) * narrow
+                        fall = one + off * off
+                        w = (NEAR if i == x or j == y else FAR) / (fall * fall)
+                        total += w * other
+                        weight += w
+            trust = min(one, np.float32(n) * SPARSE)
+            factor = np.exp(trust * (total / weight - logs[y, x]))
             for k in range(channels):
                 value = (float(blurred[y, x, k]) + offset) * factor - offset
                 sharp[y, x, k] = np.round(min(max(value, 0.0), white))

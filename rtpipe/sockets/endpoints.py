@@ -6,12 +6,19 @@ import ipaddress
 from typing import TypeAlias
 
 import zmq
+import zmq.backend
 
 from rtpipe.errors import InputError, WorldError
 from rtpipe.sockets.curve import DOMAIN, CurveClient, CurveServer
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
+
+send_part = zmq.backend.Socket.send
+receive_part = zmq.backend.Socket.recv
+"""The methods beneath ``Socket.send`` and ``Socket.recv``: half the time for each part of a small message. Their flags
+are :data:`MORE` and :data:`NOW`, plain numbers, because enumerations cost as much again."""
+MORE, NOW = int(zmq.SNDMORE), int(zmq.NOBLOCK)
 
 LONGEST_IPC = 107
 """Bytes in the path of an ipc endpoint: what the kernel's socket address holds."""

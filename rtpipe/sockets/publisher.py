@@ -16,7 +16,7 @@ from rtpipe.sockets import messages
 from rtpipe.sockets.buffers import Buffers
 from rtpipe.sockets.curve import Admission, CurveServer
 from rtpipe.sockets.edge import Edge, State, streams_of
-from rtpipe.sockets.endpoints import Context, Socket, bind
+from rtpipe.sockets.endpoints import MORE, NOW, Context, Socket, bind, send_part
 from rtpipe.sockets.messages import Hello, Offer, Welcome
 from rtpipe.sockets.queue import CLOSED, Parcel
 from rtpipe.types import Packet, StreamInfo
@@ -160,16 +160,17 @@ class Publisher:
     def _send(self, edge: Edge, parts: Sequence[wire.Part]) -> bool:
         """Hand a message to ZeroMQ; False, and the edge disconnected, where the connection is gone."""
         assert edge.identity is not None
+        socket = self.socket
         try:
-            self.socket.send(edge.identity, zmq.SNDMORE | zmq.NOBLOCK)
+            send_part(socket, edge.identity, MORE | NOW)
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
                 self._by_identity.pop(edge.identity, None)
                 edge.disconnected()
             return False
         for part in parts[:-1]:
-            self.socket.send(part, zmq.SNDMORE)
-        self.socket.send(parts[-1], copy=not isinstance(parts[-1], zmq.Frame))
+            send_part(socket, part, MORE)
+        send_part(socket, parts[-1], 0, not isinstance(parts[-1], zmq.Frame))
         return True
 
     def serve(self) -> None:

@@ -13,7 +13,7 @@ from rtpipe.wire import Prepared
 
 OVERHEAD = 512
 """Bytes that a packet costs beside its payload: header, parts, bookkeeping."""
-ZERO_COPY_BYTES = 1 << 16
+ZERO_COPY_BYTES = 1 << 17
 """From this size on a payload is handed to ZeroMQ as it is; below, its own copy is cheaper."""
 QUEUE_FULL, SKIPPED, CONSUMER_DIED, CONSUMER_LEFT, CONSUMER_ABSENT, CLOSED = (
     "queue_full", "skipped", "consumer_died", "consumer_left", "consumer_absent", "closed",

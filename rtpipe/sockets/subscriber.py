@@ -16,7 +16,7 @@ from rtpipe.ledger import DUPLICATE, Exchange, ReceivedLedger, Tally
 from rtpipe.sockets import messages
 from rtpipe.sockets.continuity import Continuity
 from rtpipe.sockets.curve import CurveClient
-from rtpipe.sockets.endpoints import Context, Socket, connect
+from rtpipe.sockets.endpoints import NOW, Context, Socket, connect, receive_part
 from rtpipe.sockets.messages import Hello, Welcome
 from rtpipe.types import Count, Packet, Resolution, StreamInfo
 
@@ -65,8 +65,9 @@ class Subscriber:
         self._continuity = Continuity(self._ledger)
         self._session = Exchange()
         self._opened_by = _NOBODY
-        self._resolutions: dict[str, Resolution | None] = {}
+        self._resolutions: dict[bytes, Resolution | None] = {}
         self._held: deque[_Held] = deque()
+        self._more = False
         self._received = 0
         self._finished = 0
         self._acknowledged = 0
@@ -109,16 +110,21 @@ class Subscriber:
         return None
 
     def _next(self) -> bytes | None:
+        """The first part of the next message; :meth:`_rest` takes the others."""
         try:
-            return self.socket.recv(zmq.NOBLOCK)
+            frame = receive_part(self.socket, NOW, False)
         except zmq.Again:
             return None
+        self._more = frame.more
+        first: bytes = frame.bytes
+        return first
 
     def _rest(self) -> list[wire.Part]:
-        """The parts that follow: small ones as bytes, the payload as ZeroMQ holds it."""
         parts: list[wire.Part] = []
-        while self.socket.getsockopt(zmq.RCVMORE):
-            parts.append(self.socket.recv(zmq.NOBLOCK, copy=len(parts) < 2))
+        while self._more:
+            frame = receive_part(self.socket, NOW, False)
+            self._more = frame.more
+            parts.append(frame)
         return parts
 
     def _packet(self, prelude: bytes) -> Packet | None:
@@ -156,10 +162,10 @@ class Subscriber:
         return packet
 
     def _decode(self, parts: Sequence[wire.Part]) -> Packet:
-        stream = bytes(parts[0]).decode(errors="replace") if parts else ""
-        if stream not in self._resolutions:
-            raise WireError("stream", f"a packet of {stream[:40]!r}, which was not announced")
-        return wire.decode(parts, self._resolutions[stream])
+        topic = bytes(parts[0]) if parts else b""
+        if topic not in self._resolutions:
+            raise WireError("stream", f"a packet of {topic[:40]!r}, which was not announced")
+        return wire.decode(parts, self._resolutions[topic])
 
     def _count(self, count: Count, reason: str) -> None:
         """A packet that is not delivered."""
@@ -253,7 +259,7 @@ class Subscriber:
         again = self._producer_instance == welcome.instance
         self._producer_instance = welcome.instance
         self.streams = tuple(offer.info for offer in welcome.streams)
-        self._resolutions = {offer.name: offer.resolution for offer in welcome.streams}
+        self._resolutions = {offer.name.encode(): offer.resolution for offer in welcome.streams}
         if welcome.open:
             same = welcome.instance == self._opened_by
             if not same:

@@ -24,10 +24,12 @@ from rtpipe.window.cut import (
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A run of events; what becomes of the first ``decided`` of them is known to the ledger."""
+    """A run of events. What became of the first ``settled`` of them is in the ledger; those from there to ``given``
+    are in the open window and no other, and their fate is its."""
 
     events: PackedEvents
-    decided: int = 0
+    settled: int = 0
+    given: int = 0
 
 
 class Slicer(Base):
@@ -89,6 +91,8 @@ class Slicer(Base):
                 self._frames.passed += 1
                 self._close(self._cut, steps)
                 self._cut = None
+                for kept in self._kept:
+                    kept.settled = kept.given
             else:
                 return
 
@@ -115,16 +119,19 @@ class Slicer(Base):
     def _give(self, kept: _Kept, cut: Cut, steps: list[Step]) -> None:
         """Give ``cut`` its part of these events; those before it are in no window."""
         first, last = index_at(kept.events, cut.t_start), index_at(kept.events, cut.t_end)
-        self._events.drop(BETWEEN_WINDOWS, max(0, first - kept.decided))
-        kept.decided = max(kept.decided, first)
+        if first > kept.given:
+            self._events.drop(BETWEEN_WINDOWS, first - kept.given)
+            kept.settled = kept.given = first
         if last > first:
-            self._add((cut,), kept.events[first:last], steps, max(0, last - kept.decided))
-            kept.decided = max(kept.decided, last)
+            refused = self._add((cut,), kept.events[first:last], steps, max(0, last - kept.given))
+            kept.given = max(kept.given, last)
+            if refused:  # these are in the ledger already
+                kept.settled = kept.given
 
     def _forget(self, reason: str) -> None:
         kept = self._kept.popleft()
         self._kept_bytes -= 8 * len(kept.events)
-        self._events.drop(reason, len(kept.events) - kept.decided)
+        self._events.drop(reason, len(kept.events) - kept.given)
 
     def jump(self) -> Sequence[Step]:
         """Abandon the open window and the frames that wait; forget what is kept."""
@@ -141,9 +148,13 @@ class Slicer(Base):
         """Abandon the windows whose end was not reached; close what waits behind them and is complete."""
         steps: list[Step] = []
         while self._cut is not None:
+            cut, self._cut = self._cut, None
+            for kept in self._kept:  # the next window may own what this one gives up
+                cut.owned -= kept.given - kept.settled
+                self._held -= kept.given - kept.settled
+                kept.given = kept.settled
             self._frames.drop(STREAM_ENDED)
-            self._abandon(self._cut, STREAM_ENDED, steps)
-            self._cut = None
+            self._abandon(cut, STREAM_ENDED, steps)
             self._settle(steps)
         self._void(STREAM_ENDED)
         return steps

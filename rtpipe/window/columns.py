@@ -1,16 +1,18 @@
-"""What the window kernels read: the columns of unpacked or packed events, checked, with no conversion.
+"""What the window kernels read: the columns of unpacked or packed events, as they are, with no conversion.
 
-A kernel is written once for both forms. Row and polarity come from ``y`` and ``p``: for packed events both are the
-``yp`` column, the row is its low 15 bits and an event is ON where ``p >= on``.
+A kernel is written once for both forms: row and polarity come from ``y`` and ``p``, which for packed events are both
+the ``yp`` column. Every kernel looks at an event's coordinates right before it uses them, in the same pass, and stops
+at the first that does not fit: a pass of its own would cost a tenth of the speed, and forgetting it a crash.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from rtpipe.errors import InputError
+from rtpipe.kernels import kernel
 from rtpipe.packing import COORDINATES, ORDER, fault
 from rtpipe.types import MAX_SIDE, Array, Events, PackedEvents, Resolution
 
@@ -18,14 +20,27 @@ ROW = np.uint16(0x7FFF)
 """Mask that leaves the row of a packed ``yp``."""
 
 
+class Form(NamedTuple):
+    """How ``y`` and ``p`` are to be read: the row is ``y & rows``, an event is ON where ``p >= on``, and a polarity
+    above ``top`` is none."""
+
+    rows: np.uint16
+    on: np.uint16
+    top: np.uint16
+
+
+PLAIN = Form(np.uint16(0xFFFF), np.uint16(1), np.uint16(1))
+PACKED = Form(ROW, np.uint16(0x8000), np.uint16(0xFFFF))
+
+
 class Columns(NamedTuple):
-    """Columns as kernels take them: time is ``base + t`` µs, row ``y & ROW``, ON where ``p >= on``."""
+    """Columns as kernels take them; time is ``base + t`` µs."""
 
     t: Array
     x: Array
     y: Array
     p: Array
-    on: int
+    form: Form
     base: int
 
 
@@ -33,13 +48,23 @@ def columns(events: Events | PackedEvents) -> Columns:
     """The columns of ``events``: views where they are contiguous and aligned, copies where not."""
     if isinstance(events, PackedEvents):
         yp = _whole(events.yp)
-        return Columns(_whole(events.dt), _whole(events.x), yp, yp, 0x8000, events.t0)
-    return Columns(_whole(events.t), _whole(events.x), _whole(events.y), _whole(events.p), 1, 0)
+        return Columns(_whole(events.dt), _whole(events.x), yp, yp, PACKED, events.t0)
+    return Columns(_whole(events.t), _whole(events.x), _whole(events.y), _whole(events.p), PLAIN, 0)
 
 
 def _whole(column: Array) -> Array:
     flags = column.flags
     return column if flags.c_contiguous and flags.aligned else np.require(column, requirements=("C", "A")).copy()
+
+
+@kernel()
+def in_order(t: Array) -> bool:
+    """Whether times never fall."""
+    earlier, later = t[:-1], t[1:]
+    falls = False
+    for i in range(later.size):
+        falls |= later[i] < earlier[i]
+    return not falls
 
 
 def t_first(events: Events | PackedEvents) -> int:
@@ -63,11 +88,17 @@ def index_at(events: Events | PackedEvents, t: int) -> int:
     return int(np.searchsorted(events.dt, np.uint32(t - events.t0)))
 
 
-def check(events: Events | PackedEvents, resolution: Resolution) -> None:
-    """Raise ``InputError`` in plain words where these events cannot come from a sensor of ``resolution``."""
+def check_resolution(resolution: Resolution) -> None:
+    """Raise ``InputError`` where no sensor has this ``resolution``."""
     width, height = resolution
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise InputError(f"resolution {width}x{height}: (width, height) from 1 to {MAX_SIDE} wanted")
+
+
+def check(events: Events | PackedEvents, resolution: Resolution) -> None:
+    """Raise ``InputError`` in plain words where these events cannot come from a sensor of ``resolution``."""
+    check_resolution(resolution)
+    width, height = resolution
     wrong = fault(events, resolution)
     if not wrong:
         return
@@ -80,6 +111,12 @@ def check(events: Events | PackedEvents, resolution: Resolution) -> None:
             "resolution is (width, height)"
         )
     raise InputError("polarity must be 0 (off) or 1 (on)")
+
+
+def refuse(events: Events | PackedEvents, resolution: Resolution) -> NoReturn:
+    """Raise ``InputError`` that says in plain words why a kernel stopped at these events."""
+    check(events, resolution)
+    raise InputError(f"events do not fit {resolution[0]}x{resolution[1]}")
 
 
 def span(events: Events | PackedEvents, t0: int | None, t1: int | None) -> tuple[Events | PackedEvents, int, int]:

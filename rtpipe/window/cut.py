@@ -106,9 +106,9 @@ class Base:
         self._gaps.append((t_from, t_to))
         del self._gaps[:-64]
 
-    def _add(self, cuts: Sequence[Cut], events: PackedEvents, steps: list[Step], new: int | None = None) -> None:
+    def _add(self, cuts: Sequence[Cut], events: PackedEvents, steps: list[Step], new: int | None = None) -> int:
         """Give events to all of ``cuts``; the first owns the last ``new`` of them (all where it is left out). What
-        there is no room for is counted."""
+        there is no room for is counted, and returned."""
         new = len(events) if new is None else new
         refused = 0 if self._room is None else max(0, min(new, self._held + new - self._room))
         if refused:
@@ -122,6 +122,7 @@ class Base:
             for cut in cuts:
                 cut.n_events += len(events)
                 steps.append(Step(Do.ADD, cut, events))
+        return refused
 
     def _close(self, cut: Cut, steps: list[Step]) -> None:
         if any(a < cut.t_end and b > cut.t_start for a, b in self._gaps):

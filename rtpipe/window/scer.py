@@ -1,4 +1,4 @@
-"""SCER: symmetric cumulative event representation of EFNet (Sun et al., ECCV 2022), six channels, and its masks.
+"""SCER: symmetric cumulative event representation of EFNet (Sun et al., ECCV 2022), six channels.
 
 The window is cut in six equal segments, h_s the sum of polarities of segment s per pixel. Channels count away from the
 middle: c2 = -h2, c1 = -(h2+h1), c0 = -(h2+h1+h0); c3 = h3, c4 = h3+h4, c5 = h3+h4+h5. All integers, held in float32.
@@ -11,56 +11,81 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import ROW, check, columns, span, target
-from rtpipe.window.voxel import _bound
+from rtpipe.window.columns import Form, check_resolution, columns, in_order, refuse, span, target
+from rtpipe.window.voxel import first_not_before
 
 CHANNELS = 6
 
 
 @kernel()
-def _deposit(x: Array, y: Array, p: Array, on: int, width: int, plane: Array) -> None:
+def _deposit(
+    x: Array, y: Array, p: Array, form: Form, sign: np.float32, width: int, height: int, plane: Array
+) -> bool:  # fmt: skip
+    rows, on, top = form
+    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
     for i in range(x.size):
-        pixel = np.uint64(np.uint32(y[i] & ROW) * np.uint32(width) + np.uint32(x[i]))
-        plane[pixel] += np.float32(1) if p[i] >= on else np.float32(-1)
+        column, row, polarity = x[i], y[i] & rows, p[i]
+        if (column > right) | (row > bottom) | (polarity > top):  # one branch, not three
+            return False
+        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
+        plane[pixel] += sign if polarity >= on else -sign
+    return True
+
+
+@kernel()
+def _copy(source: Array, into: Array) -> None:
+    for i in range(source.size):
+        into[i] = source[i]
+
+
+@kernel()
+def _fold(c0: Array, c1: Array, c2: Array) -> None:
+    zero = np.float32(0)  # turns -0 into 0
+    for i in range(c0.size):
+        late = c2[i] + zero
+        c2[i] = late
+        late += c1[i]
+        c1[i] = late
+        c0[i] += late
 
 
 @kernel()
 def _turn(planes: Array, segment: int, until: int) -> None:
-    """End the segments before ``until``. The first half is summed up in channel 0, the second in channel 5; what they
-    hold at a segment's end is what the channels between need."""
+    """Go from one segment to another: each has a channel of its own, that of the second half starts with what the one
+    before it holds, those of the first half are summed up at the middle."""
     while segment < until:
-        if segment == -1:
-            planes[0, :] = 0
-        elif segment <= 1:
-            planes[segment + 1, :] = planes[0]
-        elif segment == 2:
-            total, one, two = planes[0], planes[1], planes[2]
-            for i in range(total.size):
-                one[i] -= total[i]
-                two[i] -= total[i]
-                total[i] = np.float32(0) - total[i]
-            planes[5, :] = 0
-        else:
-            planes[segment, :] = planes[5]
         segment += 1
+        if segment == 3:
+            _fold(planes[0], planes[1], planes[2])
+        if segment <= 3:
+            planes[segment, :] = 0
+        else:
+            _copy(planes[segment - 1], planes[segment])
 
 
 @kernel()
 def _fill(
-    t: Array, x: Array, y: Array, p: Array, on: int, offset: int, duration: int, width: int, planes: Array, segment: int
-) -> int:
-    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached."""
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, height: int,
+    planes: Array, segment: int,
+) -> int:  # fmt: skip
+    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached, or
+    -2 at events that do not fit."""
     first = 0
-    for s in range(6):
+    for s in range(7):  # the last are those that lie at the end or later: looked at, not added
         if first == t.size:
             break
-        last = _bound(t, first, offset - (-(s + 1) * duration // 6))
+        last = t.size if s == 6 else first_not_before(t, first, offset - (-(s + 1) * duration // 6))
         if last == first:
             continue
-        if segment < s:
+        if s < 6:
             _turn(planes, segment, s)
-            segment = s
-        _deposit(x[first:last], y[first:last], p[first:last], on, width, planes[0] if s < 3 else planes[5])
+            segment = max(segment, s)
+        sign = np.float32(0 if s == 6 else (-1 if s < 3 else 1))
+        good = _deposit(
+            x[first:last], y[first:last], p[first:last], form, sign, width, height, planes[min(s, 5)]
+        )  # fmt: skip
+        if not good:
+            return -2
         first = last
     return segment
 
@@ -68,14 +93,14 @@ def _fill(
 class Filler:
     """A SCER tensor that is filled as packets arrive; exact, so the same however the events are cut into packets.
 
-    float32 (6, H, W). Events at or after ``t1`` belong to no segment. Coordinates must have been checked.
+    float32 (6, H, W). Events at or after ``t1`` belong to no segment.
     """
 
     def __init__(self, resolution: Resolution, bins: int = CHANNELS) -> None:
         if bins != CHANNELS:
             raise InputError(f"bins: SCER has {CHANNELS}, got {bins}")
+        check_resolution(resolution)
         self.shape = (CHANNELS, resolution[1], resolution[0])
-        self._width = resolution[0]
 
     def open(self, out: Array, t0: int, t1: int) -> None:
         """Begin a tensor in ``out`` (shape ``self.shape``, any content) between the edges ``t0`` and ``t1`` µs."""
@@ -85,9 +110,16 @@ class Filler:
         self._segment = -1
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events with ``t0 <= t``, not earlier than those added before."""
-        t, x, y, p, on, base = columns(events)
-        self._segment = _fill(t, x, y, p, on, self._t0 - base, self._duration, self._width, self._planes, self._segment)
+        """Add events with ``t0 <= t``, not earlier than those added before. Raises ``InputError`` at the first that
+        does not fit the sensor; the tensor is void then."""
+        t, x, y, p, form, base = columns(events)
+        _, height, width = self.shape
+        segment = _fill(
+            t, x, y, p, form, self._t0 - base, self._duration, width, height, self._planes, self._segment
+        )  # fmt: skip
+        if segment < -1:
+            refuse(events, (width, height))
+        self._segment = segment
 
     def close(self) -> None:
         """Finish: ``out`` holds the tensor."""
@@ -109,12 +141,12 @@ def scer(
     trained: then the events at the very last instant fall in no segment, and a span of zero gives zeros. ``out`` (any
     content) is filled and returned where given. Raises ``InputError`` for events that do not fit ``resolution``.
     """
-    check(events, resolution)
     filler = Filler(resolution)
     tensor = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)
+    if not in_order(columns(chosen).t):
+        refuse(chosen, resolution)
     filler.open(tensor, start, end)
-    if len(chosen):
-        filler.add(chosen)
+    filler.add(chosen)
     filler.close()
     return tensor

@@ -2,20 +2,29 @@
 
 With the edges ``t0``, ``t1`` an event of sign s lies at tau = (B-1) (t - t0) / (t1 - t0) and adds s (1 - |tau - b|) to
 the bins b on both sides of it. Where the span is zero all events lie in bin 0.
+
+Two ways to the same bits. ``planes``: straight into the two bins, for sensors whose planes fit the second-level cache.
+``pairs``: for larger ones what costs time is the cache lines that an event touches; the two bins that time lies between
+are kept side by side, one line for each event, and are written out when time reaches the next bin.
 """
 
 from __future__ import annotations
+
+import threading
 
 import numpy as np
 
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import ROW, check, columns, span, target
+from rtpipe.window.columns import Form, check_resolution, columns, refuse, span, target
+
+PAIRS_FROM = 400_000
+"""Pixels from which on ``pairs`` is faster."""
 
 
 @kernel()
-def _bound(t: Array, low: int, limit: int) -> int:
+def first_not_before(t: Array, low: int, limit: int) -> int:
     """First index from ``low`` on whose time is not below ``limit``."""
     high = t.size
     while low < high:
@@ -28,82 +37,173 @@ def _bound(t: Array, low: int, limit: int) -> int:
 
 
 @kernel()
-def _deposit(
-    t: Array, x: Array, y: Array, p: Array, on: int, steps: int, shift: int, inverse: np.float32, width: int,
-    near: Array, far: Array,
-) -> None:  # fmt: skip
-    """Events of one segment between two bins. Plain loops over whole arrays: an index that starts elsewhere makes
-    numba handle negative ones, which costs a third of the speed."""
+def _into_planes(
+    t: Array, x: Array, y: Array, p: Array, form: Form, previous: np.int64, steps: int, shift: int, inverse: np.float32,
+    width: int, height: int, near: Array, far: Array,
+) -> bool:  # fmt: skip
+    """Events between two bins. Loops run over whole arrays: an index that starts elsewhere makes numba handle negative
+    ones, which costs a third of the speed."""
     one = np.float32(1)
+    rows, on, top = form
+    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
     for i in range(t.size):
-        later = np.float32(np.int64(t[i]) * steps - shift) * inverse
-        pixel = np.uint64(np.uint32(y[i] & ROW) * np.uint32(width) + np.uint32(x[i]))
+        now, column, row, polarity = np.int64(t[i]), x[i], y[i] & rows, p[i]
+        if (column > right) | (row > bottom) | (polarity > top) | (now < previous):  # one branch, not four
+            return False
+        previous = now
+        later = np.float32(now * steps - shift) * inverse
+        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
         earlier = one - later
-        if p[i] < on:
+        if polarity < on:
             earlier = -earlier
             later = -later
         near[pixel] += earlier
         far[pixel] += later
+    return True
+
+
+@kernel()
+def _into_pairs(
+    t: Array, x: Array, y: Array, p: Array, form: Form, previous: np.int64, steps: int, shift: int, inverse: np.float32,
+    width: int, height: int, pairs: Array,
+) -> bool:  # fmt: skip
+    """The same into near and far bins that lie side by side."""
+    one = np.float32(1)
+    rows, on, top = form
+    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
+    for i in range(t.size):
+        now, column, row, polarity = np.int64(t[i]), x[i], y[i] & rows, p[i]
+        if (column > right) | (row > bottom) | (polarity > top) | (now < previous):  # one branch, not four
+            return False
+        previous = now
+        later = np.float32(now * steps - shift) * inverse
+        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
+        pixel += pixel
+        earlier = one - later
+        if polarity < on:
+            earlier = -earlier
+            later = -later
+        pairs[pixel] += earlier
+        pairs[pixel + np.uint64(1)] += later
+    return True
+
+
+@kernel()
+def _next_pair(pairs: Array, plane: Array) -> None:
+    """Write the near bins out; the far ones become near. On bits: floats are only moved."""
+    for i in range(plane.size):
+        pair = pairs[i]
+        plane[i] = np.uint32(pair)
+        pairs[i] = pair >> np.uint64(32)
+
+
+@kernel()
+def _reach(planes: Array, pairs: Array, segment: int, until: int) -> int:
+    """Go from one segment between two bins to another: planes are zeroed when time reaches them, while the cache holds
+    them anyway; pairs are written out when time leaves them."""
+    while segment < until:
+        segment += 1
+        if pairs.size == 0:
+            if segment == 0:
+                planes[0, :] = 0
+            planes[segment + 1, :] = 0
+        elif segment > 0:
+            _next_pair(pairs.view(np.uint64), planes[segment - 1].view(np.uint32))
+    return segment
 
 
 @kernel()
 def _fill(
-    t: Array, x: Array, y: Array, p: Array, on: int, offset: int, duration: int, width: int, planes: Array, ready: int
-) -> int:
-    """Add events; ``offset`` is the window's start on the scale of ``t``. The first ``ready`` planes are zeroed
-    already; a plane is zeroed when time reaches it, while the cache holds it anyway. Returns the new ``ready``."""
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, height: int,
+    planes: Array, pairs: Array, segment: int,
+) -> int:  # fmt: skip
+    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached, or
+    -2 at events that do not fit."""
     steps = planes.shape[0] - 1
     inverse = np.float32(1.0 / duration)
     first = 0
+    good = True
     for k in range(steps):
         if first == t.size:
             break
         last = t.size
         if k < steps - 1:
-            last = _bound(t, first, offset - (-(k + 1) * duration // steps))
+            last = first_not_before(t, first, offset - (-(k + 1) * duration // steps))
         if last == first:
             continue
-        while ready < k + 2:
-            planes[ready, :] = 0
-            ready += 1
-        _deposit(
-            t[first:last], x[first:last], y[first:last], p[first:last], on, steps, steps * offset + k * duration,
-            inverse, width, planes[k], planes[k + 1],
-        )  # fmt: skip
+        segment = _reach(planes, pairs, segment, k)
+        ts, xs, ys, ps = t[first:last], x[first:last], y[first:last], p[first:last]
+        previous = np.int64(t[max(first - 1, 0)])
+        shift = steps * offset + k * duration
+        if pairs.size == 0:
+            good = _into_planes(
+                ts, xs, ys, ps, form, previous, steps, shift, inverse, width, height, planes[k], planes[k + 1]
+            )
+        else:
+            good = _into_pairs(ts, xs, ys, ps, form, previous, steps, shift, inverse, width, height, pairs)
+        if not good:
+            return -2
         first = last
-    return ready
+    return segment
+
+
+@kernel()
+def _finish(planes: Array, pairs: Array, segment: int) -> None:
+    steps = planes.shape[0] - 1
+    _reach(planes, pairs, segment, steps - 1)
+    if pairs.size:
+        for k in range(steps - 1, steps + 1):
+            _next_pair(pairs.view(np.uint64), planes[k].view(np.uint32))
 
 
 class Filler:
     """A voxel grid that is filled as packets arrive, the same bits however the events are cut into packets.
 
-    float32 (bins, H, W); each cell is summed in order of events. Not thread-safe; coordinates must have been checked.
+    float32 (bins, H, W); each cell is summed in order of events. Not thread-safe.
+    ``in_pairs``: which of the two ways is taken; where left out, the one that is faster for this resolution.
     """
 
-    mask = None
-
-    def __init__(self, resolution: Resolution, bins: int = 5) -> None:
+    def __init__(self, resolution: Resolution, bins: int = 5, in_pairs: bool | None = None) -> None:
         if bins < 2:
             raise InputError(f"bins: a voxel grid has at least 2, got {bins}")
-        self.shape = (bins, resolution[1], resolution[0])
-        self._width = resolution[0]
+        check_resolution(resolution)
+        width, height = resolution
+        self.shape = (bins, height, width)
+        if in_pairs is None:
+            in_pairs = width * height >= PAIRS_FROM
+        self._pairs = np.zeros(2 * width * height if in_pairs else 0, np.float32)
+        self._clean = True
 
     def open(self, out: Array, t0: int, t1: int) -> None:
         """Begin a grid in ``out`` (shape ``self.shape``, any content) between the edges ``t0`` and ``t1`` µs."""
-        self._planes = out.reshape(out.shape[0], -1)
+        if not self._clean:  # the last grid was never closed
+            self._pairs[:] = 0
+        self._clean = False
+        self._planes = out.reshape(self.shape[0], -1)
         self._t0 = t0
         self._duration = max(t1 - t0, 1)
-        self._ready = 0
+        self._segment = -1
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events with ``t0 <= t <= t1``, not earlier than those added before."""
-        t, x, y, p, on, base = columns(events)
-        self._ready = _fill(t, x, y, p, on, self._t0 - base, self._duration, self._width, self._planes, self._ready)
+        """Add events with ``t0 <= t <= t1``, not earlier than those added before. Raises ``InputError`` at the first
+        that does not fit the sensor; the grid is void then."""
+        t, x, y, p, form, base = columns(events)
+        _, height, width = self.shape
+        segment = _fill(
+            t, x, y, p, form, self._t0 - base, self._duration, width, height, self._planes, self._pairs, self._segment
+        )
+        if segment < -1:
+            refuse(events, (width, height))
+        self._segment = segment
 
     def close(self) -> None:
         """Finish: ``out`` holds the grid."""
-        self._planes[self._ready :] = 0
-        self._ready = len(self._planes)
+        _finish(self._planes, self._pairs, self._segment)
+        self._clean = True
+
+
+_kept = threading.local()
+"""Each thread's last filler of :func:`voxel_grid`: making pairs anew for every grid would cost more than filling it."""
 
 
 def voxel_grid(
@@ -121,12 +221,12 @@ def voxel_grid(
     and the last event, as the networks were trained. ``out`` (any content) is filled and returned where given. Raises
     ``InputError`` for events that do not fit ``resolution`` or are out of order.
     """
-    check(events, resolution)
-    filler = Filler(resolution, bins)
+    filler = getattr(_kept, "filler", None)
+    if filler is None or filler.shape != (bins, resolution[1], resolution[0]):
+        filler = _kept.filler = Filler(resolution, bins)
     grid = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)
     filler.open(grid, start, end)
-    if len(chosen):
-        filler.add(chosen)
+    filler.add(chosen)
     filler.close()
     return grid

@@ -78,10 +78,10 @@ class _Runs:
         parts: list[Run] = []
         room = limit
         while room and (run := self._peek()) is not None:
-            stop = self._at + int(np.searchsorted(run.t[self._at :], until))
-            stop = min(stop, self._at + room)
-            if stop == self._at:
+            t = run.t
+            if t[self._at] >= until:
                 break
+            stop = self._at + int(t[self._at : self._at + room].searchsorted(until))
             parts.append(cut(run, self._at, stop))
             room -= stop - self._at
             self._at = stop

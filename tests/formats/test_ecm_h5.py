@@ -84,6 +84,11 @@ def test_any_span_is_found(shared: Callable[[str], Path], name: str) -> None:
                 assert np.array_equal(part.t, wanted.t)
                 assert np.array_equal(part.x, wanted.x)
                 assert [f.t for f in reader.frames(t0, t0 + span)] == [f.t for f in frames if t0 <= f.t < t0 + span]
+        looked_at: list[int] = []
+        original = reader._microseconds
+        reader._microseconds = lambda i, j: (looked_at.append(i), original(i, j))[1]  # type: ignore[method-assign]
+        reader._first_at(reader.t_end - 50_000)
+        assert len(looked_at) < 12  # of 256 chunks
 
 
 def test_reading_takes_no_more_memory_for_a_longer_file(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ sinks:
   - {{sink: video, path: {out}/run.mp4, panels: [output]}}
 """
 LIVE = REPLAY.replace(
-    "driver: replay, path: {source}, speed: 1", "driver: synthetic, rate_mev_s: 2, seconds: 6, frames_hz: 25"
+    "driver: replay, path: {source}, speed: 1", "driver: synthetic, rate_mev_s: 2, seconds: 12, frames_hz: 25"
 )
 
 
@@ -31,7 +31,7 @@ LIVE = REPLAY.replace(
 def start(tmp_path):
     started = []
 
-    def begin(text, frames=250):
+    def begin(text, frames=700):
         runtime = tmp_path / "r"
         runtime.mkdir()
         source = make(tmp_path / "source.h5", frames=frames) if "source" in text else None
@@ -84,9 +84,9 @@ def test_a_live_source_never_waits_for_the_dead(start, victim):
     edge = result["edges"][f"camera->{victim}"]
     assert edge["dropped"].get("consumer_absent", {}).get("packets", 0) > 0
     lost = sum(tally["events"] for tally in edge["dropped"].values())
-    assert edge["offered"]["events"] == edge["delivered"]["events"] + lost == 12_000_000
+    assert edge["offered"]["events"] == edge["delivered"]["events"] + lost == 24_000_000
     other = "record" if victim == "engine" else "engine"
-    assert result["edges"][f"camera->{other}"]["delivered"]["events"] == 12_000_000
+    assert result["edges"][f"camera->{other}"]["delivered"]["events"] == 24_000_000
 
 
 def test_everything_drains_and_closes_when_the_supervisor_is_killed(start, tmp_path):

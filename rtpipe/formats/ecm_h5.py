@@ -183,16 +183,10 @@ class Reader(Recording):
     def _microseconds(self, start: int, stop: int) -> Array:
         """The times of events ``start`` to ``stop`` as int64 µs. Raises ``FormatError`` for what is no time."""
         values = hdf5.values(self.path, self._t, start, stop)
-        if values.dtype.kind in "iu" and self._scale >= 1:
-            if values.size and not -(1 << 61) < int(values[0]) * self._scale < (1 << 61):
-                raise FormatError(f"{self.path}: {self._t.name}[{start}]: {values[0]} is no time")
-            return values.astype(np.int64) * int(self._scale)
-        scaled = values.astype(np.float64) * self._scale
-        bad = ~(np.abs(scaled) < 2**61)  # NaN too
-        if bad.any():
-            at = start + int(np.argmax(bad))
-            raise FormatError(f"{self.path}: {self._t.name}[{at}]: {values[at - start]} is no time")
-        return np.rint(scaled).astype(np.int64)
+        t, bad = infer.microseconds(values, self._scale)
+        if bad >= 0:
+            raise FormatError(f"{self.path}: {self._t.name}[{start + bad}]: {values[bad]} is no time")
+        return t
 
     def _first_at(self, instant: int) -> int:
         """The index of the first event that is not before ``instant`` (µs)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rtpipe.errors import FormatError
+from rtpipe.kernels import kernel
 from rtpipe.types import Array, Resolution
 
 UNITS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
@@ -105,3 +106,26 @@ def polarity(values: Array, off: int | None) -> tuple[Array, int | None]:
     if (zero or off == 0) and (minus or off == -1):
         raise FormatError("polarities 0 and -1 in one file: which of them is off?")
     return on.view(np.uint8), 0 if zero else -1 if minus else off
+
+
+@kernel()
+def _scaled(values: Array, scale: float, t: Array) -> int:
+    bad = -1
+    for i in range(values.size - 1, -1, -1):
+        scaled = values[i] * scale
+        if abs(scaled) < 2305843009213693952.0:  # 2**61; false for NaN
+            t[i] = np.int64(np.rint(scaled))
+        else:
+            bad = i
+    return bad
+
+
+def microseconds(values: Array, scale: float) -> tuple[Array, int]:
+    """Times as int64 µs, ``scale`` µs per unit, rounded to the nearest; and the index of the first that is no time
+    (NaN, infinite, beyond 2**61), -1 where all are. Whole numbers in a whole unit stay exact."""
+    if values.dtype.kind in "iu" and scale >= 1:
+        factor = int(scale)
+        beyond = (values < -(2**61) // factor) | (values > 2**61 // factor)
+        return values.astype(np.int64) * factor, int(np.argmax(beyond)) if beyond.any() else -1
+    t = np.empty(len(values), np.int64)
+    return t, int(_scaled(values.astype(np.float64, copy=False), scale, t))

@@ -143,8 +143,7 @@ def text(path: Path, node: Any, name: str) -> str:
 def coordinates(path: Path, node: Any, start: int, stop: int) -> Array:
     """``node[start:stop]`` as uint16 (a view of int16). Raises ``FormatError`` for what does not fit or be read."""
     read = values(path, node, start, stop)
-    if read.size and (read.min() < 0 or read.max() > np.iinfo(np.uint16).max):
-        raise FormatError(
-            f"{path}: {node.name}[{start}:{stop}]: coordinates {read.min()} to {read.max()}"
-        )
+    fits = read.dtype == np.uint8 or read.dtype == np.uint16 or not read.size
+    if not fits and (read.min() < 0 or (read.dtype.itemsize > 2 and read.max() > np.iinfo(np.uint16).max)):
+        raise FormatError(f"{path}: {node.name}[{start}:{stop}]: coordinates {read.min()} to {read.max()}")
     return read.view(np.uint16) if read.dtype == np.int16 else read.astype(np.uint16, copy=False)

@@ -7,6 +7,8 @@ import pytest
 
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats import format_of, open_recording
+from rtpipe.formats.ecm_h5 import Writer
+from rtpipe.types import Events, Frame
 
 
 def test_the_name_of_the_file_does_not_matter(shared: Callable[[str], Path], tmp_path: Path) -> None:
@@ -42,3 +44,26 @@ def test_an_hdf5_file_of_another_layout_is_not_taken_for_ours(tmp_path: Path) ->
         file["CD/events"] = [1, 2, 3]
     with pytest.raises(FormatError, match="not a recording that rtpipe knows"):
         open_recording(path)
+
+
+def test_the_same_recording_in_another_format_is_cut_into_the_same_packets(
+    shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.h5"
+    kinds = ("camera/events", "camera/frames")  # HDF5 has no place for IMU samples and triggers
+    with open_recording(shared("recordings/aedat4/davis346_ball_throw.aedat4")) as original:
+        packets = [p for p in original.packets() if p.stream in kinds]
+        with Writer(copy, original.resolution) as writer:
+            for packet in packets:
+                writer.write(packet)
+    with open_recording(copy) as reader:
+        for p, q in zip(packets, reader.packets(), strict=True):
+            assert (p.stream, p.seq, p.t_first, p.t_last, p.end) == (q.stream, q.seq, q.t_first, q.t_last, q.end)
+            if isinstance(p.body, Events):
+                assert isinstance(q.body, Events)
+                assert (p.body.t == q.body.t).all()
+                assert (p.body.x == q.body.x).all()
+            elif isinstance(p.body, Frame):
+                assert isinstance(q.body, Frame)
+                assert p.body.exposure_start == q.body.exposure_start
+                assert (p.body.image == q.body.image).all()

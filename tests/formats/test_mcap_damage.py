@@ -189,8 +189,8 @@ def test_forged_message_headers_are_refused_or_read_in_part(whole, tmp_path):
 # Bombs
 
 
-def forged(path, **changes):
-    """A recording of one event message with ``changes``."""
+def forged(path, *more, **changes):
+    """A recording of one event message with ``changes``, and one for each of ``more`` changes."""
     writer = Writer(path, STREAMS)
     writer.close()
     path.unlink()
@@ -215,7 +215,8 @@ def forged(path, **changes):
     schema = container.schema(EVENTS.name, "ros2msg", EVENTS.schema)
     told = {"stream": "camera/events", "width": "346", "height": "260"}
     channel = container.channel("/camera/events", schema, "cdr", told)
-    container.message(channel, 0, 7000, EVENTS.encode(**values | {k: v(column) for k, v in changes.items()}))
+    for change in (changes, *more):
+        container.message(channel, 0, 7000, EVENTS.encode(**values | {k: v(column) for k, v in change.items()}))
     container.flush()
     return path
 
@@ -227,6 +228,12 @@ def test_the_forger_can_write_a_good_file(tmp_path):
 
 def patched(data, at, new):
     return data[:at] + new + data[at + len(new) :]
+
+
+def test_messages_in_which_time_goes_back_are_refused(tmp_path):
+    path = forged(tmp_path / "a.mcap", {"t0": lambda _: 6, "t1": lambda _: 8})
+    with Reader(path) as reader, pytest.raises(FormatError, match="time goes back between messages"):
+        reader.events()
 
 
 FORGED = {

@@ -36,9 +36,9 @@ QUEUED = 16
 START_S, SILENCE_MS = 60.0, 60_000
 OURS, COLUMNS, FLOATS = "rtpipe", "pyzmq, columns", "pyzmq, float64"
 NOTES = {
-    OURS: "8 bytes per event; checked, acknowledged, accounted for",
-    COLUMNS: "13 bytes per event; PUSH/PULL, zero-copy, no checks",
-    FLOATS: "32 bytes per event; PUSH/PULL, zero-copy, no checks",
+    OURS: "8 B/event, checked",
+    COLUMNS: "13 B/event, unchecked",
+    FLOATS: "32 B/event, unchecked",
 }
 RECEIVED, GRIDS = "events received", "events into voxel grids"
 
@@ -161,7 +161,7 @@ class _Contender:
 
     def __init__(self, name: str, size: int, directory: str) -> None:
         self.name, self._size = name, size
-        endpoint = f"ipc://{directory}/{size}-{len(name)}"
+        endpoint = f"ipc://{directory}/{size}-{list(NOTES).index(name)}"
         spawning = multiprocessing.get_context("spawn")
         self._orders, orders = spawning.Pipe()
         self._process = spawning.Process(target=_send, args=(endpoint, name, size, orders), daemon=True)

@@ -8,13 +8,10 @@ from rtpipe.types import Events, PackedEvents
 from rtpipe.window.voxel import voxel_grid
 
 
-@pytest.fixture(scope="module")
-def small():
-    patch = pytest.MonkeyPatch()
-    patch.setattr(transport, "POOL_EVENTS", 40_000)
-    patch.setattr(transport, "ROUNDS", 2)
-    yield
-    patch.undo()
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(transport, "POOL_EVENTS", 40_000)
+    monkeypatch.setattr(transport, "ROUNDS", 2)
 
 
 def test_a_row_for_every_contender_and_question(small):

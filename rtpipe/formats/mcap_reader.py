@@ -13,7 +13,8 @@ from rtpipe.formats.mcap_epochs import cut_epochs
 from rtpipe.formats.mcap_events import restore
 from rtpipe.formats.mcap_index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
 from rtpipe.formats.mcap_pictures import decode_frame
-from rtpipe.formats.mcap_read import ContainerFile, Damaged, Messages
+from rtpipe.formats.mcap_read import ContainerFile, Messages
+from rtpipe.formats.mcap_records import Damaged
 from rtpipe.formats.mcap_totals import LONGEST_US, Span
 from rtpipe.formats.mcap_write import clamp_ns
 from rtpipe.formats.packets import Piece
@@ -233,7 +234,7 @@ class Reader(Recording):
 
 
 class _Named:
-    """Turns :class:`~rtpipe.formats.mcap_read.Damaged` inside it into a ``FormatError`` that names the file."""
+    """Turns :class:`~rtpipe.formats.mcap_records.Damaged` inside it into a ``FormatError`` that names the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

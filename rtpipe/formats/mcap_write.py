@@ -14,12 +14,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtpipe.errors import InputError, RtpipeError, WorldError
+from rtpipe.formats.mcap_records import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_INDEX,
+    DATA_END,
+    FOOTER,
+    HEADER,
+    MAGIC,
+    MAX_RECORD,
+    MESSAGE,
+    MESSAGE_INDEX,
+    METADATA,
+    METADATA_INDEX,
+    SCHEMA,
+    STATISTICS,
+    SUMMARY_OFFSET,
+)
 
-MAGIC = b"\x89MCAP0\r\n"
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(0x0B, 0x10)
-MAX_RECORD = 1 << 28
-"""No message and no chunk of ours is longer; a reader refuses what claims to be."""
 LAST_TIME = (1 << 64) - 1
 
 

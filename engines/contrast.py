@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from engines.constancy import busy, fit_block, gather, probe
-from engines.integral import RAMP, intervals
+from engines.integral import RAMP, factors, intervals
 from rtpipe.types import Array
 
 BLOCK = 48
@@ -146,7 +146,7 @@ class Contrast:
         self._slots[chosen] = np.arange(chosen.size)
         n = chosen.size
         pairs = ((self.on, self.off), (self.on * (1 + STEP), self.off), (self.on, self.off * (1 + STEP)))
-        steps = np.array([[math.exp(-off), math.exp(on)] for on, off in pairs])
+        steps = np.array([factors(on, off, RAMP)[::-1] for on, off in pairs])
         tables = np.stack([intervals(on, off, RAMP) for on, off in pairs])
         instants = np.array(span) * length
         probed = self._probed[:, :, :n]

@@ -9,7 +9,6 @@ levels between two events interpolated (:mod:`engines.integral`), hot pixels and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 
 from engines.contrast import Contrast
-from engines.integral import integrate, intervals
+from engines.integral import factors, integrate, intervals
 from engines.restore import log_ratio, restore
 from rtpipe.engine import passed_through
 from rtpipe.errors import InputError
@@ -119,7 +118,7 @@ class Engine:
             self._estimate.update(*columns, offset, length, self._logs)
         on, off = self.contrast
         table = intervals(on, off, self.settings.between)
-        steps = math.exp(on), math.exp(-off)
+        steps = factors(on, off, self.settings.between)
         filled = self._state, self._at, self._seen
         if integrate(*columns, offset, length, width, *steps, table, instants, *filled) == 0:
             return (passed_through(frame, window.flags),)

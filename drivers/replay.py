@@ -144,8 +144,8 @@ class Driver:
 
     def control(self, command: str) -> str:
         """Obey ``pause``, ``resume``, ``step`` (up to the next frame, or one packet where there are no frames; then
-        pause), ``seek SECONDS`` from the recording's start, ``speed FACTOR`` (0: as fast as possible); returns what was
-        done in words. Raises ``InputError`` for anything else."""
+        pause), ``seek SECONDS`` from the recording's start, ``seek +S`` or ``seek -S`` from here, ``speed FACTOR``
+        (0: as fast as possible); returns what was done in words. Raises ``InputError`` for anything else."""
         verb, *rest = command.split()[:3] or [""]
         if verb in ("pause", "resume", "step") and not rest:
             self._paused = verb != "resume"
@@ -161,7 +161,9 @@ class Driver:
                 value = math.nan
             if not math.isfinite(value):
                 raise InputError(f"{verb} {rest[0]}: a number wanted")
-            return self._seek(value) if verb == "seek" else self._set_speed(value)
+            if verb == "speed":
+                return self._set_speed(value)
+            return self._seek_by(value) if rest[0][0] in "+-" else self._seek(value)
         raise InputError(f"{command.strip()!r}: a replay knows pause, resume, step, seek SECONDS and speed FACTOR")
 
     def progress(self) -> tuple[float, float]:
@@ -216,6 +218,11 @@ class Driver:
         self._read_from(instant)
         self._jump(instant)
         return f"at {seconds:.3f} s"
+
+    def _seek_by(self, seconds: float) -> str:
+        """From here, not beyond either end: a person who holds a key wants no error there."""
+        now, length = self.progress()
+        return self._seek(min(max(now + seconds, 0.0), length))
 
     def _set_speed(self, factor: float) -> str:
         if factor < 0:

@@ -172,6 +172,16 @@ def test_a_seek_ahead_jumps_ahead(play: Callable[..., replay.Driver]) -> None:
     assert driver.progress() == pytest.approx((SECONDS, SECONDS), abs=0.001)
 
 
+def test_a_seek_with_a_sign_is_from_here_and_stops_at_the_ends(play: Callable[..., replay.Driver]) -> None:
+    driver = play(speed=0)
+    drain(driver, 20)
+    here = driver.progress()[0]
+    assert driver.control("seek +0.1") == f"at {here + 0.1:.3f} s"
+    assert driver.control("seek -0.05") == f"at {here + 0.05:.3f} s"
+    assert driver.control("seek -9") == "at 0.000 s"
+    assert driver.control("seek +9") == f"at {driver.progress()[1]:.3f} s"
+
+
 def test_speed_changes_on_the_way(play: Callable[..., replay.Driver]) -> None:
     driver = play(speed=0.001)
     assert not driver.read(0.05)  # 2 ms of camera time take 2 s
@@ -202,7 +212,7 @@ def test_a_restarted_driver_skips_what_the_consumers_have(play: Callable[..., re
 
 
 @pytest.mark.parametrize(
-    "command", ["", "jump", "seek", "seek x", "seek 99", "seek -1", "seek nan", "speed -1", "pause 3"]
+    "command", ["", "jump", "seek", "seek x", "seek 99", "seek +x", "seek nan", "speed -1", "pause 3"]
 )
 def test_nonsense_is_refused_in_words(play: Callable[..., replay.Driver], command: str) -> None:
     driver = play(speed=0)

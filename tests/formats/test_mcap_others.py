@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import struct
 from pathlib import Path
 
@@ -85,14 +86,13 @@ def test_the_decoder_in_the_documentation_reads_the_events(tmp_path, packets, fi
     if not finished:
         path.write_bytes(path.read_bytes()[:-100])
     decoder, container = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
-    names = {}
-    exec(decoder, names)
-    exec(container, names)
+    (tmp_path / "documented.py").write_text(decoder + container)
+    documented = runpy.run_path(str(tmp_path / "documented.py"))
     assert len([line for line in decoder.split("def ")[1].splitlines() if line.strip()]) <= 20
     found = []
     try:
-        for data in names["messages"](path, "/camera/events"):
-            found.append(names["decode_events"](data))
+        for data in documented["messages"](path, "/camera/events"):
+            found.append(documented["decode_events"](data))
     except (mcap.exceptions.EndOfFile, struct.error):
         assert not finished
     t, x, y, p = (np.concatenate([columns[i] for columns in found]) for i in range(4))

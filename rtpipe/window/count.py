@@ -7,32 +7,24 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import Form, check_resolution, columns, refuse, span, target
+from rtpipe.window.columns import Form, check_resolution, check_unordered, columns, span, target
 
 CHANNELS = 2
 
 
 @kernel()
-def _deposit(x: Array, y: Array, p: Array, form: Form, width: int, height: int, counts: Array) -> bool:
-    """Time is not looked at: a count is the same in any order."""
-    pixels = np.uint32(width * height)
-    rows, on, top = form
-    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
+def _deposit(x: Array, y: Array, p: Array, form: Form, width: int, pixels: int, counts: Array) -> None:
     for i in range(x.size):
-        column, row, polarity = x[i], y[i] & rows, p[i]
-        if (column > right) | (row > bottom) | (polarity > top):  # one branch, not three
-            return False
-        pixel = np.uint32(row) * np.uint32(width) + np.uint32(column)
-        if polarity >= on:
-            pixel += pixels
+        pixel = np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i])
+        if p[i] >> form.shift:
+            pixel += np.uint32(pixels)
         counts[np.uint64(pixel)] += np.float32(1)
-    return True
 
 
 class Filler:
     """An event count that is filled as packets arrive; exact (up to 16.7 million events a pixel).
 
-    float32 (2, H, W): off, on. Needs no edges.
+    float32 (2, H, W): off, on. Needs no edges. Events must have been checked.
     """
 
     def __init__(self, resolution: Resolution, bins: int = CHANNELS) -> None:
@@ -48,11 +40,10 @@ class Filler:
         self._counts = out.reshape(-1)
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events. Raises ``InputError`` at the first that does not fit the sensor; the count is void then."""
+        """Add events."""
         _, x, y, p, form, _ = columns(events)
         _, height, width = self.shape
-        if not _deposit(x, y, p, form, width, height, self._counts):
-            refuse(events, (width, height))
+        _deposit(x, y, p, form, width, width * height, self._counts)
 
     def close(self) -> None:
         """Finish: ``out`` holds the count already."""
@@ -71,6 +62,7 @@ def event_count(
     Events with ``t0 <= t < t1`` (µs) count, all of them where an edge is left out. ``out`` (any content) is filled and
     returned where given. Raises ``InputError`` for events that do not fit ``resolution``.
     """
+    check_unordered(events, resolution)
     filler = Filler(resolution)
     counts = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)

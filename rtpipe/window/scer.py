@@ -11,25 +11,17 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import Form, check_resolution, columns, in_order, refuse, span, target
+from rtpipe.window.columns import Form, check, check_resolution, columns, span, target
 from rtpipe.window.voxel import first_not_before
 
 CHANNELS = 6
 
 
 @kernel()
-def _deposit(
-    x: Array, y: Array, p: Array, form: Form, sign: np.float32, width: int, height: int, plane: Array
-) -> bool:  # fmt: skip
-    rows, on, top = form
-    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
+def _deposit(x: Array, y: Array, p: Array, form: Form, sign: np.float32, width: int, plane: Array) -> None:
     for i in range(x.size):
-        column, row, polarity = x[i], y[i] & rows, p[i]
-        if (column > right) | (row > bottom) | (polarity > top):  # one branch, not three
-            return False
-        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
-        plane[pixel] += sign if polarity >= on else -sign
-    return True
+        pixel = np.uint64(np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i]))
+        plane[pixel] += sign if p[i] >> form.shift else -sign
 
 
 @kernel()
@@ -65,27 +57,21 @@ def _turn(planes: Array, segment: int, until: int) -> None:
 
 @kernel()
 def _fill(
-    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, height: int,
-    planes: Array, segment: int,
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, planes: Array,
+    segment: int,
 ) -> int:  # fmt: skip
-    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached, or
-    -2 at events that do not fit."""
+    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached."""
     first = 0
-    for s in range(7):  # the last are those that lie at the end or later: looked at, not added
+    for s in range(CHANNELS):
         if first == t.size:
             break
-        last = t.size if s == 6 else first_not_before(t, first, offset - (-(s + 1) * duration // 6))
+        last = first_not_before(t, first, offset - (-(s + 1) * duration // CHANNELS))
         if last == first:
             continue
-        if s < 6:
-            _turn(planes, segment, s)
-            segment = max(segment, s)
-        sign = np.float32(0 if s == 6 else (-1 if s < 3 else 1))
-        good = _deposit(
-            x[first:last], y[first:last], p[first:last], form, sign, width, height, planes[min(s, 5)]
-        )  # fmt: skip
-        if not good:
-            return -2
+        _turn(planes, segment, s)
+        segment = s
+        sign = np.float32(-1 if s < 3 else 1)
+        _deposit(x[first:last], y[first:last], p[first:last], form, sign, width, planes[s])
         first = last
     return segment
 
@@ -93,7 +79,7 @@ def _fill(
 class Filler:
     """A SCER tensor that is filled as packets arrive; exact, so the same however the events are cut into packets.
 
-    float32 (6, H, W). Events at or after ``t1`` belong to no segment.
+    float32 (6, H, W). Events at or after ``t1`` belong to no segment. They must have been checked.
     """
 
     def __init__(self, resolution: Resolution, bins: int = CHANNELS) -> None:
@@ -110,16 +96,11 @@ class Filler:
         self._segment = -1
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events with ``t0 <= t``, not earlier than those added before. Raises ``InputError`` at the first that
-        does not fit the sensor; the tensor is void then."""
+        """Add events with ``t0 <= t``, not earlier than those added before."""
         t, x, y, p, form, base = columns(events)
-        _, height, width = self.shape
-        segment = _fill(
-            t, x, y, p, form, self._t0 - base, self._duration, width, height, self._planes, self._segment
-        )  # fmt: skip
-        if segment < -1:
-            refuse(events, (width, height))
-        self._segment = segment
+        self._segment = _fill(
+            t, x, y, p, form, self._t0 - base, self._duration, self.shape[2], self._planes, self._segment
+        )
 
     def close(self) -> None:
         """Finish: ``out`` holds the tensor."""
@@ -141,11 +122,10 @@ def scer(
     trained: then the events at the very last instant fall in no segment, and a span of zero gives zeros. ``out`` (any
     content) is filled and returned where given. Raises ``InputError`` for events that do not fit ``resolution``.
     """
+    check(events, resolution)
     filler = Filler(resolution)
     tensor = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)
-    if not in_order(columns(chosen).t):
-        refuse(chosen, resolution)
     filler.open(tensor, start, end)
     filler.add(chosen)
     filler.close()

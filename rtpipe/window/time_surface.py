@@ -10,7 +10,7 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import Form, check_resolution, columns, refuse, span, target
+from rtpipe.window.columns import Form, check, check_resolution, columns, span, target
 
 CHANNELS = 2
 TAU_US = 30_000.0
@@ -20,21 +20,13 @@ LONGEST_US = (1 << 31) - 2
 
 @kernel()
 def _latest(
-    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, width: int, height: int, latest: Array
-) -> bool:
-    rows, on, top = form
-    right, bottom, pixels = np.uint16(width - 1), np.uint16(height - 1), np.uint32(width * height)
-    previous = np.int64(t[0]) if t.size else np.int64(0)
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, width: int, pixels: int, latest: Array
+) -> None:
     for i in range(t.size):
-        now, column, row, polarity = np.int64(t[i]), x[i], y[i] & rows, p[i]
-        if (column > right) | (row > bottom) | (polarity > top) | (now < previous):  # one branch, not four
-            return False
-        previous = now
-        pixel = np.uint32(row) * np.uint32(width) + np.uint32(column)
-        if polarity >= on:
-            pixel += pixels
-        latest[np.uint64(pixel)] = np.int32(now - offset)
-    return True
+        pixel = np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i])
+        if p[i] >> form.shift:
+            pixel += np.uint32(pixels)
+        latest[np.uint64(pixel)] = np.int32(np.int64(t[i]) - offset)
 
 
 @kernel()
@@ -48,7 +40,7 @@ def _decay(latest: Array, surface: Array, end: int, rate: float) -> None:
 class Filler:
     """A time surface that is filled as packets arrive; the same however the events are cut into packets.
 
-    float32 (2, H, W): off, on. Ages are counted from ``t1``.
+    float32 (2, H, W): off, on. Ages are counted from ``t1``. Events must have been checked.
     """
 
     def __init__(self, resolution: Resolution, bins: int = CHANNELS, tau_us: float = TAU_US) -> None:
@@ -65,21 +57,19 @@ class Filler:
         if t1 - t0 > LONGEST_US:
             raise InputError(f"a time surface spans at most {LONGEST_US} µs, not {t1 - t0}")
         self._surface = out.reshape(-1)
-        self._latest = self._surface.view(np.int32)
-        self._latest[:] = -1
+        self._latest_times = self._surface.view(np.int32)
+        self._latest_times[:] = -1
         self._t0, self._t1 = t0, t1
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events with ``t0 <= t <= t1``, not earlier than those added before. Raises ``InputError`` at the first
-        that does not fit the sensor; the surface is void then."""
+        """Add events with ``t0 <= t <= t1``, not earlier than those added before."""
         t, x, y, p, form, base = columns(events)
         _, height, width = self.shape
-        if not _latest(t, x, y, p, form, self._t0 - base, width, height, self._latest):
-            refuse(events, (width, height))
+        _latest(t, x, y, p, form, self._t0 - base, width, width * height, self._latest_times)
 
     def close(self) -> None:
         """Finish: ``out`` holds the surface. One exponential for each pixel and polarity that fired."""
-        _decay(self._latest, self._surface, self._t1 - self._t0, self._rate)
+        _decay(self._latest_times, self._surface, self._t1 - self._t0, self._rate)
 
 
 def time_surface(
@@ -96,6 +86,7 @@ def time_surface(
     Events with ``t0 <= t < t1`` (µs) count, all of them where an edge is left out. ``out`` (any content) is filled and
     returned where given. Raises ``InputError`` for events that do not fit ``resolution``.
     """
+    check(events, resolution)
     filler = Filler(resolution, tau_us=tau_us)
     surface = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)

@@ -17,7 +17,7 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import Form, check_resolution, columns, refuse, span, target
+from rtpipe.window.columns import Form, check, check_resolution, columns, span, target
 
 PAIRS_FROM = 400_000
 """Pixels from which on ``pairs`` is faster."""
@@ -38,54 +38,32 @@ def first_not_before(t: Array, low: int, limit: int) -> int:
 
 @kernel()
 def _into_planes(
-    t: Array, x: Array, y: Array, p: Array, form: Form, previous: np.int64, steps: int, shift: int, inverse: np.float32,
-    width: int, height: int, near: Array, far: Array,
-) -> bool:  # fmt: skip
+    t: Array, x: Array, y: Array, p: Array, form: Form, steps: int, shift: int, inverse: np.float32, width: int,
+    near: Array, far: Array,
+) -> None:  # fmt: skip
     """Events between two bins. Loops run over whole arrays: an index that starts elsewhere makes numba handle negative
     ones, which costs a third of the speed."""
-    one = np.float32(1)
-    rows, on, top = form
-    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
     for i in range(t.size):
-        now, column, row, polarity = np.int64(t[i]), x[i], y[i] & rows, p[i]
-        if (column > right) | (row > bottom) | (polarity > top) | (now < previous):  # one branch, not four
-            return False
-        previous = now
-        later = np.float32(now * steps - shift) * inverse
-        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
-        earlier = one - later
-        if polarity < on:
-            earlier = -earlier
-            later = -later
-        near[pixel] += earlier
+        sign = np.float32(np.int32(p[i] >> form.shift) * 2 - 1)
+        later = np.float32(np.int64(t[i]) * steps - shift) * inverse * sign
+        pixel = np.uint64(np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i]))
+        near[pixel] += sign - later
         far[pixel] += later
-    return True
 
 
 @kernel()
 def _into_pairs(
-    t: Array, x: Array, y: Array, p: Array, form: Form, previous: np.int64, steps: int, shift: int, inverse: np.float32,
-    width: int, height: int, pairs: Array,
-) -> bool:  # fmt: skip
+    t: Array, x: Array, y: Array, p: Array, form: Form, steps: int, shift: int, inverse: np.float32, width: int,
+    pairs: Array,
+) -> None:  # fmt: skip
     """The same into near and far bins that lie side by side."""
-    one = np.float32(1)
-    rows, on, top = form
-    right, bottom = np.uint16(width - 1), np.uint16(height - 1)
     for i in range(t.size):
-        now, column, row, polarity = np.int64(t[i]), x[i], y[i] & rows, p[i]
-        if (column > right) | (row > bottom) | (polarity > top) | (now < previous):  # one branch, not four
-            return False
-        previous = now
-        later = np.float32(now * steps - shift) * inverse
-        pixel = np.uint64(np.uint32(row) * np.uint32(width) + np.uint32(column))
+        sign = np.float32(np.int32(p[i] >> form.shift) * 2 - 1)
+        later = np.float32(np.int64(t[i]) * steps - shift) * inverse * sign
+        pixel = np.uint64(np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i]))
         pixel += pixel
-        earlier = one - later
-        if polarity < on:
-            earlier = -earlier
-            later = -later
-        pairs[pixel] += earlier
+        pairs[pixel] += sign - later
         pairs[pixel + np.uint64(1)] += later
-    return True
 
 
 @kernel()
@@ -114,15 +92,13 @@ def _reach(planes: Array, pairs: Array, segment: int, until: int) -> int:
 
 @kernel()
 def _fill(
-    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, height: int,
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int,
     planes: Array, pairs: Array, segment: int,
 ) -> int:  # fmt: skip
-    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached, or
-    -2 at events that do not fit."""
+    """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached."""
     steps = planes.shape[0] - 1
     inverse = np.float32(1.0 / duration)
     first = 0
-    good = True
     for k in range(steps):
         if first == t.size:
             break
@@ -133,16 +109,11 @@ def _fill(
             continue
         segment = _reach(planes, pairs, segment, k)
         ts, xs, ys, ps = t[first:last], x[first:last], y[first:last], p[first:last]
-        previous = np.int64(t[max(first - 1, 0)])
         shift = steps * offset + k * duration
         if pairs.size == 0:
-            good = _into_planes(
-                ts, xs, ys, ps, form, previous, steps, shift, inverse, width, height, planes[k], planes[k + 1]
-            )
+            _into_planes(ts, xs, ys, ps, form, steps, shift, inverse, width, planes[k], planes[k + 1])
         else:
-            good = _into_pairs(ts, xs, ys, ps, form, previous, steps, shift, inverse, width, height, pairs)
-        if not good:
-            return -2
+            _into_pairs(ts, xs, ys, ps, form, steps, shift, inverse, width, pairs)
         first = last
     return segment
 
@@ -159,7 +130,7 @@ def _finish(planes: Array, pairs: Array, segment: int) -> None:
 class Filler:
     """A voxel grid that is filled as packets arrive, the same bits however the events are cut into packets.
 
-    float32 (bins, H, W); each cell is summed in order of events. Not thread-safe.
+    float32 (bins, H, W); each cell is summed in order of events. Not thread-safe; events must have been checked.
     ``in_pairs``: which of the two ways is taken; where left out, the one that is faster for this resolution.
     """
 
@@ -185,16 +156,11 @@ class Filler:
         self._segment = -1
 
     def add(self, events: Events | PackedEvents) -> None:
-        """Add events with ``t0 <= t <= t1``, not earlier than those added before. Raises ``InputError`` at the first
-        that does not fit the sensor; the grid is void then."""
+        """Add events with ``t0 <= t <= t1``, not earlier than those added before."""
         t, x, y, p, form, base = columns(events)
-        _, height, width = self.shape
-        segment = _fill(
-            t, x, y, p, form, self._t0 - base, self._duration, width, height, self._planes, self._pairs, self._segment
+        self._segment = _fill(
+            t, x, y, p, form, self._t0 - base, self._duration, self.shape[2], self._planes, self._pairs, self._segment
         )
-        if segment < -1:
-            refuse(events, (width, height))
-        self._segment = segment
 
     def close(self) -> None:
         """Finish: ``out`` holds the grid."""
@@ -221,6 +187,7 @@ def voxel_grid(
     and the last event, as the networks were trained. ``out`` (any content) is filled and returned where given. Raises
     ``InputError`` for events that do not fit ``resolution`` or are out of order.
     """
+    check(events, resolution)
     filler = getattr(_kept, "filler", None)
     if filler is None or filler.shape != (bins, resolution[1], resolution[0]):
         filler = _kept.filler = Filler(resolution, bins)

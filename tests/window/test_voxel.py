@@ -58,6 +58,35 @@ def test_same_bits_however_the_packets_are_cut(events, places, later, bins):
     assert whole.tobytes() == pieces.tobytes()
 
 
+@given(slow.events(), st.lists(st.integers(0, 60), max_size=4), st.integers(0, 90), st.integers(2, 6))
+def test_both_ways_give_the_same_bits(events, places, later, bins):
+    t0 = int(events.t[0]) - later if len(events) else 0
+    t1 = int(events.t[-1]) + later if len(events) else 100
+    grids = np.full((2, bins, 5, 7), np.nan, np.float32)
+    for out, in_pairs in zip(grids, (False, True), strict=True):
+        filler = Filler(slow.SMALL, bins, in_pairs)
+        filler.open(np.empty_like(out), t0, t1)  # begun and never closed: the next one must not see it
+        filler.add(events)
+        filler.open(out, t0, t1)
+        for packet in slow.cut(events, places):
+            filler.add(packet)
+        filler.close()
+    assert grids[0].tobytes() == grids[1].tobytes()
+    assert np.isfinite(grids).all()
+
+
+def test_a_large_sensor_equals_the_slow_version():
+    resolution = (1280, 720)
+    rng = np.random.default_rng(3)
+    n = 3000
+    events = slow.make(
+        np.sort(rng.integers(0, 9000, n)), rng.integers(1270, 1280, n), rng.integers(700, 720, n), rng.integers(0, 2, n)
+    )
+    wanted = slow.voxel(events, 5, resolution, int(events.t[0]), int(events.t[-1]))
+    for _ in range(2):  # the second time with buffers that were used before
+        np.testing.assert_allclose(rtpipe.voxel_grid(events, resolution=resolution), wanted, atol=3e-6)
+
+
 @settings(max_examples=30)
 @given(slow.events())
 def test_packed_and_unpacked_give_the_same_bits(events):

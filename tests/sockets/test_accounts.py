@@ -13,7 +13,7 @@ from rtpipe.sockets.buffers import Buffers
 from rtpipe.sockets.continuity import Continuity
 from rtpipe.sockets.messages import Offer
 from rtpipe.sockets.queue import EdgeQueue, Parcel
-from rtpipe.types import Count, Packet
+from rtpipe.types import Count, Counters, Packet
 from tests.sockets.pair import packet
 
 
@@ -151,6 +151,20 @@ def test_every_gap_is_explained_by_the_reason_that_made_it(fates):
         reason: told(reason) for reason in ("queue_full", "skipped") if told(reason).packets
     }
     assert received.unexplained.count == told("lost")
+
+
+def test_numbers_that_the_producer_itself_left_out_are_unexplained():
+    received = ReceivedLedger("a->b")
+    continuity = Continuity(received)
+    continuity.welcome(Offer("camera/events", None, "", 0, (0, 0), {}), False, True)
+    for seq, counters in (
+        (0, Counters(Count(1, 0))),
+        (4, Counters(Count(2, 0), {"queue_full": Count(1, 7)})),
+        (5, Counters(Count(3, 0), {"queue_full": Count(1, 7)})),
+    ):
+        continuity.arrived(Packet("camera/events", seq, 0, 0, 0, counters=counters))
+    assert received.missed == {"queue_full": Tally(1, 7)}
+    assert received.unexplained == Tally(2, 0)
 
 
 def ledgers():

@@ -102,7 +102,7 @@ class Contrast:
         if not corners:
             return
         matrix, right, balance = self._matrix.copy(), self._right.copy(), self._balance
-        for _ in range(3 if self.votes < SETTLED / 4 else 1):  # far from the truth one Newton step is not enough
+        for _ in range(2 if self.votes < SETTLED / 4 else 1):  # far from the truth one Newton step is not enough
             self._matrix, self._right, self._balance = matrix.copy(), right.copy(), balance
             self._learn(dt, x, yp, offset, length, logs, corners, SPANS[turn % len(SPANS)])
 

@@ -179,9 +179,9 @@ def test_a_pixel_that_only_brightens_was_darker_before() -> None:
         assert (int(first.image[4, 4]) < 100 < int(last.image[4, 4])) is darker_first
 
 
-def test_a_hot_pixel_leaves_no_mark(exposures) -> None:
+@pytest.mark.parametrize("n", [1, 7, 300])
+def test_a_pixel_that_fires_alone_leaves_no_mark(n: int) -> None:
     blurred = np.full((21, 21), 90, np.uint8)
-    n = 300
     events = Events(np.arange(n) * 3, np.full(n, 10), np.full(n, 10), np.ones(n))
     window = Window(0, 1000, n, events=pack(events), frame=Frame(blurred, 500, 0, 1000))
     (frame,) = Engine(Settings(contrast=0.25)).infer(window)

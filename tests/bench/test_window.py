@@ -1,0 +1,95 @@
+"""The window benchmark measures what it says: every contender makes the same tensor of the same events."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rtpipe.bench import peers, window
+from rtpipe.bench.row import Row, table
+from rtpipe.errors import InputError
+from rtpipe.types import Events
+from tests.window import slow
+
+RESOLUTION = (20, 15)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(window, "CACHES_BYTES", 1 << 16)
+    monkeypatch.setattr(window, "ROUNDS", 2)
+
+
+def events(n=900):
+    rng = np.random.default_rng(2)
+    return slow.make(
+        np.sort(rng.integers(0, 5000, n)), rng.integers(0, 20, n), rng.integers(0, 15, n), rng.integers(0, 2, n)
+    )
+
+
+def test_a_row_for_every_contender_and_question(small):
+    rows = window.measure(seconds=0.01, sizes=[RESOLUTION])
+    assert {row.what for row in rows} == {*window.QUESTIONS.values(), "voxel grid, 5 bins, from the wire"}
+    assert all(row.rate > 0 and row.unit == "Mev/s" for row in rows)
+    ours = [row for row in rows if row.contender.startswith("rtpipe")]
+    assert all(row.ratio_to_best_peer is None for row in rows if row not in ours)
+    compared = {row.what for row in ours if row.ratio_to_best_peer is not None}
+    assert compared == {window.QUESTIONS["voxel"], window.QUESTIONS["count"]}
+
+
+@pytest.mark.parametrize("question", ["voxel", "count"])
+def test_every_contender_makes_the_same_tensor(question):
+    windows = [events(), events(400)]
+    wanted = [slow.voxel(w, 5, RESOLUTION, int(w.t[0]), int(w.t[-1])) for w in windows]
+    if question == "count":
+        wanted = [slow.count(w, RESOLUTION) for w in windows]
+    works = {name: make(windows, RESOLUTION) for name, (make, _) in peers.installed(question).items()}
+    works.pop("eventcv", None)  # has definitions of its own
+    works["rtpipe"] = window._function(question, windows, RESOLUTION)
+    works["packed"] = window._filler(question, [window.pack(w) for w in windows], RESOLUTION)
+    if question == "voxel":
+        works["wire"] = window._from_wire([window.pack(w) for w in windows], RESOLUTION)
+    for name, work in works.items():
+        for call, tensor in zip(work, wanted, strict=True):
+            np.testing.assert_allclose(np.asarray(call()), tensor, atol=2e-5, err_msg=name)
+
+
+def test_windows_are_distinct_and_fill_the_memory_that_was_asked_for():
+    windows = window.windows_of(events(), 250, 100_000)
+    assert {len(each) for each in windows} == {250}
+    assert sum(each.t.nbytes + each.x.nbytes + each.y.nbytes + each.p.nbytes for each in windows) >= 100_000
+    addresses = {each.t.ctypes.data for each in windows}
+    assert len(addresses) == len(windows)
+    assert {int(each.t[0]) for each in windows[:3]} == {int(events().t[i]) for i in (0, 250, 500)}
+    assert len(window.windows_of(events(), 10**6, 10)[0]) == 900
+
+
+def test_a_recording_without_events_is_refused(monkeypatch, tmp_path):
+    class Empty:
+        resolution = RESOLUTION
+
+        def event_chunks(self):
+            yield Events.empty()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("rtpipe.open", lambda path: Empty(), raising=False)
+    with pytest.raises(InputError, match="holds no events"):
+        window.measure([tmp_path / "empty.h5"])
+
+
+def test_rows_become_a_table_and_json(small, capsys, monkeypatch):
+    rows = [
+        Row("voxel grid", "rtpipe", "a", 412.4, 2.5),
+        Row("voxel grid", "torch", "a", 16.25, note="scatter"),
+        Row("latency", "rtpipe", "a", 0.0419, unit="ms"),
+    ]
+    shown = table(rows)
+    assert shown.row_count == 3
+    assert [list(column.cells) for column in shown.columns][3] == ["412", "16.2", "0.0419"]
+    monkeypatch.setattr(window, "measure", lambda files, seconds: rows)
+    window.main(json=True)
+    assert [row["rate"] for row in json.loads(capsys.readouterr().out)] == [412.4, 16.25, 0.0419]
+    window.main()
+    assert "voxel grid" in capsys.readouterr().out

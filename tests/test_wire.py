@@ -205,9 +205,15 @@ def assert_named_or_valid(parts):
         assert body.resolution == SIZE
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.binary(max_size=9)
-                    | st.text(max_size=9), lambda inner: st.lists(inner, max_size=14)
-                    | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=25))  # fmt: skip
+scalars = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.binary(max_size=9)
+values = st.recursive(
+    scalars | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=14) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=25,
+)
+
+
+@given(values)
 @settings(max_examples=200, deadline=None)
 def test_any_msgpack_as_a_header_is_refused_by_name_or_valid(value):
     assert_named_or_valid([b"camera/events", msgspec.msgpack.encode(value), bytes(8)])

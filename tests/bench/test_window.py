@@ -54,6 +54,15 @@ def test_every_contender_makes_the_same_tensor(question):
             np.testing.assert_allclose(np.asarray(call()), tensor, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("question", ["voxel", "count"])
+def test_eventcv_takes_all_events_of_a_window(question):
+    if "eventcv" not in peers.installed(question):
+        pytest.skip("eventcv is not installed")
+    on = slow.make(np.arange(0, 900_000, 1000), np.arange(900) % 20, np.arange(900) % 15, np.ones(900))
+    (call,) = peers.installed(question)["eventcv"][0]([on], RESOLUTION)
+    assert np.asarray(call().numpy()).sum() == pytest.approx(900)
+
+
 def test_windows_are_distinct_and_fill_the_memory_that_was_asked_for():
     windows = window.windows_of(events(), 250, 100_000)
     assert {len(each) for each in windows} == {250}

@@ -129,7 +129,7 @@ class Engine:
             sharp = np.empty((height, width, blurred.size // (height * width)), blurred.dtype)
             flat = blurred.reshape(sharp.shape)
             restore(flat, self._logs, self._ratio, self._support, self.settings.offset * white, reach, white, sharp)
-            t = start + round(part * length)
+            t = start + int(part * length)
             frames.append(Frame(sharp.reshape(blurred.shape), t, start, end, "edi", frame.flags | window.flags))
         return frames
 

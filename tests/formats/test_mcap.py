@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rtpipe.errors import InputError
 from rtpipe.formats import open_recording
 from rtpipe.formats.mcap import Reader, Writer
-from rtpipe.formats.mcap_read import ContainerFile
+from rtpipe.formats.mcap.read import ContainerFile
 from rtpipe.packing import pack
 from rtpipe.types import Count, Counters, Events, Frame, FrameFlag, Packet, StreamInfo
 from tests.formats.mcap_recordings import (

@@ -10,9 +10,9 @@ import zstandard
 
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats.mcap import Reader, Writer
-from rtpipe.formats.mcap_messages import EVENTS, FRAME, PICTURE
-from rtpipe.formats.mcap_pictures import encode_frame
-from rtpipe.formats.mcap_write import Container
+from rtpipe.formats.mcap.messages import EVENTS, FRAME, PICTURE
+from rtpipe.formats.mcap.pictures import encode_frame
+from rtpipe.formats.mcap.write import Container
 from rtpipe.types import Events, Frame, Packet
 from tests.formats.mcap_recordings import (
     STREAMS,

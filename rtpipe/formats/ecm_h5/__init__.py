@@ -2,7 +2,7 @@
 
 ``events/xs``, ``ys``, ``ts``, ``ps``; ``images/image%09d`` with the attribute ``timestamp`` and in some files
 ``exposure_start`` and ``exposure_end``; ``sharp_images/`` likewise. The files of different data sets differ in the unit
-of time, the order of ``sensor_resolution`` and the encoding of polarity: see :mod:`rtpipe.formats.ecm_h5_infer`.
+of time, the order of ``sensor_resolution`` and the encoding of polarity: see :mod:`rtpipe.formats.ecm_h5.infer`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from rtpipe.errors import FormatError, InputError
-from rtpipe.formats import ecm_h5_infer as infer
 from rtpipe.formats import hdf5
-from rtpipe.formats.ecm_h5_images import Images
-from rtpipe.formats.ecm_h5_write import Writer
+from rtpipe.formats.ecm_h5 import infer
+from rtpipe.formats.ecm_h5.images import Images
+from rtpipe.formats.ecm_h5.write import Writer
 from rtpipe.formats.recording import LONGEST_S, Recording
 from rtpipe.packing import fault
 from rtpipe.types import MAX_SIDE, Array, Events, Frame, Resolution, StreamInfo

@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtpipe.formats.mcap_messages import FRAME, PICTURE
-from rtpipe.formats.mcap_records import Damaged
-from rtpipe.formats.mcap_totals import counters_json
+from rtpipe.formats.mcap.messages import FRAME, PICTURE
+from rtpipe.formats.mcap.records import Damaged
+from rtpipe.formats.mcap.totals import counters_json
 from rtpipe.types import MAX_SIDE, Array, Frame, FrameFlag, Packet
 
 MAX_BYTES = 1 << 27
@@ -64,7 +64,7 @@ def encode_frame(packet: Packet, epoch: int) -> tuple[bytes, bytes | None]:
 
 def decode_frame(info: dict[str, Any], data: memoryview) -> Frame:
     """The frame of a decoded :data:`FRAME` message and the picture that followed it; raises
-    :class:`~rtpipe.formats.mcap_records.Damaged`. The PNG's size is checked before it is decoded."""
+    :class:`~rtpipe.formats.mcap.records.Damaged`. The PNG's size is checked before it is decoded."""
     kind = _KINDS.get(info["encoding"])
     size = (info["width"], info["height"])
     if kind is None or not 0 < min(size) <= max(size) <= MAX_SIDE:

@@ -18,7 +18,7 @@ import numpy as np
 import zstandard
 
 from rtpipe.errors import FormatError, InputError
-from rtpipe.formats.flatbuffer import Broken, Table
+from rtpipe.formats.aedat4.flatbuffer import Broken, Table
 from rtpipe.types import Array
 
 MAGIC = b"#!AER-DAT4.0\r\n"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtpipe.errors import InputError, RtpipeError, WorldError
-from rtpipe.formats.mcap_records import (
+from rtpipe.formats.mcap.records import (
     CHANNEL,
     CHUNK,
     CHUNK_INDEX,

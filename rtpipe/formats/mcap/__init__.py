@@ -16,14 +16,14 @@ from pathlib import Path
 import msgspec
 
 from rtpipe.errors import InputError
-from rtpipe.formats.mcap_events import CODECS
-from rtpipe.formats.mcap_index import PREFIX, SUMMARY, VERSION
-from rtpipe.formats.mcap_read import ContainerFile
-from rtpipe.formats.mcap_reader import Reader
-from rtpipe.formats.mcap_records import MAGIC
-from rtpipe.formats.mcap_streams import Declared, StreamWriter, stream_writer
-from rtpipe.formats.mcap_totals import as_counts
-from rtpipe.formats.mcap_write import Container
+from rtpipe.formats.mcap.events import CODECS
+from rtpipe.formats.mcap.index import PREFIX, SUMMARY, VERSION
+from rtpipe.formats.mcap.read import ContainerFile
+from rtpipe.formats.mcap.reader import Reader
+from rtpipe.formats.mcap.records import MAGIC
+from rtpipe.formats.mcap.streams import Declared, StreamWriter, stream_writer
+from rtpipe.formats.mcap.totals import as_counts
+from rtpipe.formats.mcap.write import Container
 from rtpipe.types import Count, Packet, StreamInfo
 
 __all__ = ["DESCRIPTION", "Reader", "Writer", "probe"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rtpipe.formats.mcap_totals import Span
+from rtpipe.formats.mcap.totals import Span
 from rtpipe.formats.packets import Piece, cut_packets
 from rtpipe.types import Events, Frame, Imu, Packet, Trigger
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rtpipe.formats.mcap_records import Damaged, Fields
+from rtpipe.formats.mcap.records import Damaged, Fields
 
 ENCAPSULATION = b"\x00\x01\x00\x00"
 """CDR, little-endian."""
@@ -63,7 +63,7 @@ class MessageType:
         return b"".join(parts)
 
     def decode(self, data: memoryview) -> dict[str, Any]:
-        """The fields by name; arrays are views of ``data``. Raises :class:`~rtpipe.formats.mcap_records.Damaged`."""
+        """The fields by name; arrays are views of ``data``. Raises :class:`~rtpipe.formats.mcap.records.Damaged`."""
         if bytes(data[:4]) != ENCAPSULATION:
             raise Damaged("a message is not little-endian CDR")
         fields, at, found = Fields(data[4:]), 0, {}

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from rtpipe.errors import InputError
-from rtpipe.formats.mcap_events import BATCH, CONTINUED, END, MAX_PACKETS, EventColumns, squeeze_packets
-from rtpipe.formats.mcap_messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
-from rtpipe.formats.mcap_pictures import encode_frame
-from rtpipe.formats.mcap_totals import Total, check_span, counters_json, epoch_for, note_counters
-from rtpipe.formats.mcap_write import Container, clamp_ns
+from rtpipe.formats.mcap.events import BATCH, CONTINUED, END, MAX_PACKETS, EventColumns, squeeze_packets
+from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
+from rtpipe.formats.mcap.pictures import encode_frame
+from rtpipe.formats.mcap.totals import Total, check_span, counters_json, epoch_for, note_counters
+from rtpipe.formats.mcap.write import Container, clamp_ns
 from rtpipe.packing import LONGEST_US, fault, pack
 from rtpipe.types import MAX_SIDE, Counters, Events, Frame, Imu, PackedEvents, Packet, StreamInfo, Trigger
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from rtpipe.errors import FormatError
-from rtpipe.formats.aedat4_container import MAGIC, Container
-from rtpipe.formats.flatbuffer import Broken
+from rtpipe.formats.aedat4.container import MAGIC, Container
+from rtpipe.formats.aedat4.flatbuffer import Broken
 from rtpipe.formats.packets import cut, frame_end
 from rtpipe.formats.recording import LONGEST_S, Recording
 from rtpipe.packing import fault

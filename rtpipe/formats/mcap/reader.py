@@ -9,14 +9,14 @@ from typing import TypeVar
 import numpy as np
 
 from rtpipe.errors import FormatError, InputError
-from rtpipe.formats.mcap_epochs import cut_epochs
-from rtpipe.formats.mcap_events import restore
-from rtpipe.formats.mcap_index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
-from rtpipe.formats.mcap_pictures import decode_frame
-from rtpipe.formats.mcap_read import ContainerFile, Messages
-from rtpipe.formats.mcap_records import Damaged
-from rtpipe.formats.mcap_totals import LONGEST_US, Span
-from rtpipe.formats.mcap_write import clamp_ns
+from rtpipe.formats.mcap.epochs import cut_epochs
+from rtpipe.formats.mcap.events import restore
+from rtpipe.formats.mcap.index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
+from rtpipe.formats.mcap.pictures import decode_frame
+from rtpipe.formats.mcap.read import ContainerFile, Messages
+from rtpipe.formats.mcap.records import Damaged
+from rtpipe.formats.mcap.totals import LONGEST_US, Span
+from rtpipe.formats.mcap.write import clamp_ns
 from rtpipe.formats.packets import Piece
 from rtpipe.formats.recording import Recording
 from rtpipe.types import Array, Events, Frame, Imu, Packet, StreamInfo, Trigger
@@ -137,7 +137,7 @@ class Reader(Recording):
 
     def packets(self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None) -> Iterator[Packet]:
         """As :func:`rtpipe.formats.packets.cut_packets` cuts them, epoch by epoch where time jumped, never back in
-        time (:func:`rtpipe.formats.mcap_epochs.cut_epochs`); with ``t0`` from the first epoch on that reaches it."""
+        time (:func:`rtpipe.formats.mcap.epochs.cut_epochs`); with ``t0`` from the first epoch on that reaches it."""
         spans = [span for span in self._spans if t0 is None or span.t_last >= t0] or self._spans[-1:]
         for span in spans:
             if span.t_last - span.t_first > LONGEST_US:
@@ -234,7 +234,7 @@ class Reader(Recording):
 
 
 class _Named:
-    """Turns :class:`~rtpipe.formats.mcap_records.Damaged` inside it into a ``FormatError`` that names the file."""
+    """Turns :class:`~rtpipe.formats.mcap.records.Damaged` inside it into a ``FormatError`` that names the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

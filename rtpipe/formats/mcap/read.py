@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rtpipe.errors import FormatError, InputError
-from rtpipe.formats.mcap_records import (
+from rtpipe.formats.mcap.records import (
     CHANNEL,
     CHUNK,
     CHUNK_INDEX,

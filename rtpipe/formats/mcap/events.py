@@ -13,8 +13,8 @@ from typing import Any
 import blosc2
 import numpy as np
 
-from rtpipe.formats.mcap_records import Damaged
-from rtpipe.formats.mcap_totals import FURTHEST
+from rtpipe.formats.mcap.records import Damaged
+from rtpipe.formats.mcap.totals import FURTHEST
 from rtpipe.kernels import kernel
 from rtpipe.types import MAX_SIDE, Array, Events, PackedEvents, Resolution
 
@@ -48,7 +48,7 @@ def unsqueeze(data: Array, size: int, item_sizes: Sequence[int]) -> Array:
     """What :func:`squeeze` was given: ``size`` items, of whatever width of ``item_sizes`` the header states.
 
     The blosc2 header is checked first, so that no length in it is believed, no special kind of chunk is taken and no
-    plug-in is looked for. Raises :class:`~rtpipe.formats.mcap_records.Damaged`.
+    plug-in is looked for. Raises :class:`~rtpipe.formats.mcap.records.Damaged`.
     """
     if size == 0 and len(data) == 0:
         return np.empty(0, f"<u{item_sizes[0]}")
@@ -80,7 +80,7 @@ def squeeze_packets(rows: Rows, codec: str) -> bytes:
 
 
 def unsqueeze_packets(data: Array) -> Array:
-    """The table (packets, 6) again; raises :class:`~rtpipe.formats.mcap_records.Damaged`."""
+    """The table (packets, 6) again; raises :class:`~rtpipe.formats.mcap.records.Damaged`."""
     size = struct.unpack_from("<I", data.tobytes(), 4)[0] // 8 if len(data) >= 32 else 0
     if not 0 < size <= MAX_PACKETS * ROW or size % ROW:
         raise Damaged("the table of packets has a wrong size")
@@ -177,8 +177,8 @@ class EventColumns:
 
 
 def restore(fields: dict[str, Any], resolution: Resolution) -> Events:
-    """The events of a decoded :data:`~rtpipe.formats.mcap_messages.EVENTS` message, in order and inside the sensor, or
-    :class:`~rtpipe.formats.mcap_records.Damaged`."""
+    """The events of a decoded :data:`~rtpipe.formats.mcap.messages.EVENTS` message, in order and inside the sensor, or
+    :class:`~rtpipe.formats.mcap.records.Damaged`."""
     n, t0, t1 = fields["n"], fields["t0"], fields["t1"]
     if n > MAX_EVENTS or not -FURTHEST < t0 <= t1 < FURTHEST:
         raise Damaged("a batch of events has an impossible size or time")

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rtpipe.formats.mcap_events import CONTINUED, MAX_EVENTS, unsqueeze_packets
-from rtpipe.formats.mcap_messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
-from rtpipe.formats.mcap_read import ContainerFile, Messages
-from rtpipe.formats.mcap_records import Contents, Damaged
-from rtpipe.formats.mcap_totals import FURTHEST, LONGEST_US, Total, counters_told
+from rtpipe.formats.mcap.events import CONTINUED, MAX_EVENTS, unsqueeze_packets
+from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
+from rtpipe.formats.mcap.read import ContainerFile, Messages
+from rtpipe.formats.mcap.records import Contents, Damaged
+from rtpipe.formats.mcap.totals import FURTHEST, LONGEST_US, Total, counters_told
 from rtpipe.types import KINDS, MAX_SIDE, Array, Resolution, StreamInfo
 
 PREFIX = "rtpipe/"
@@ -49,7 +49,7 @@ class StreamIndex:
 
     def whole(self, messages: Messages) -> Iterator[tuple[Decoded, memoryview | None]]:
         """The stream's decoded messages, a frame's with its picture. A frame whose picture is not there is left out.
-        Raises :class:`~rtpipe.formats.mcap_records.Damaged`."""
+        Raises :class:`~rtpipe.formats.mcap.records.Damaged`."""
         for channel, data in messages:
             if channel == self.channel:
                 fields = self.type.decode(data)
@@ -64,7 +64,7 @@ class StreamIndex:
 
 class Index:
     """Streams, chunks and metadata of an open file. Raises ``FormatError`` and
-    :class:`~rtpipe.formats.mcap_records.Damaged`."""
+    :class:`~rtpipe.formats.mcap.records.Damaged`."""
 
     def __init__(self, file: ContainerFile) -> None:
         self.streams: dict[str, StreamIndex] = {}

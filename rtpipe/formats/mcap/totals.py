@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from rtpipe.formats.mcap_records import Damaged
+from rtpipe.formats.mcap.records import Damaged
 from rtpipe.formats.recording import LONGEST_S
 from rtpipe.types import Count, Counters
 
@@ -120,7 +120,7 @@ class Told(msgspec.Struct):
 
 
 def counters_told(text: str) -> Told | None:
-    """``counters`` of a message, None where it is empty. Raises :class:`~rtpipe.formats.mcap_records.Damaged`."""
+    """``counters`` of a message, None where it is empty. Raises :class:`~rtpipe.formats.mcap.records.Damaged`."""
     try:
         return msgspec.json.decode(text, type=Told) if text else None
     except (msgspec.MsgspecError, RecursionError) as error:

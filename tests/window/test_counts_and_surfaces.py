@@ -59,12 +59,22 @@ def test_same_bits_however_the_packets_are_cut(kind, events, places, later):
     assert whole.tobytes() == pieces.tobytes()
 
 
+@pytest.mark.parametrize(("x", "y"), [(7, 0), (0, 5), (65535, 0), (0, 32768), (0, 65535)])
+def test_events_outside_the_sensor_are_refused(x, y):
+    outside = slow.make([1, 2], [0, x], [0, y], [0, 1])
+    for function in (rtpipe.event_count, rtpipe.time_surface, rtpipe.scer, rtpipe.voxel_grid):
+        with pytest.raises(InputError, match="do not fit 7x5"):
+            function(outside, resolution=slow.SMALL)
+
+
 def test_what_does_not_fit_is_refused():
     outside = slow.make([1], [0], [5], [0])
     with pytest.raises(InputError, match="do not fit 7x5"):
         rtpipe.event_count(outside, resolution=slow.SMALL)
     with pytest.raises(InputError, match="do not fit 7x5"):
         rtpipe.time_surface(outside, resolution=slow.SMALL)
+    with pytest.raises(InputError, match="polarity"):
+        rtpipe.event_count(slow.make([1], [0], [0], [2]), resolution=slow.SMALL)
     with pytest.raises(InputError, match="tau_us"):
         rtpipe.time_surface(outside, resolution=(7, 6), tau_us=0)
     with pytest.raises(InputError, match="spans at most"):

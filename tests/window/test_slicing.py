@@ -255,3 +255,20 @@ def test_windows_over_a_gap_are_marked_incomplete():
 def test_slicers_without_use_for_frames_count_them():
     watched = Watched(by_time.Slicer(10, 10, False, PLENTY)).frame(frame(0, 5)).end()
     assert watched.slicer.flows["frames"].dropped == {"not_used": 1}
+
+
+def test_room_is_free_again_when_a_window_closes():
+    watched = Watched(by_time.Slicer(80, 80, True, 8 * 100)).events(ramp(0, 400)).reach(400).end()
+    assert [len(got) for _, got in watched.closed] == [80] * 5
+    exposed = Watched(by_exposure.Slicer(True, 8 * 200))
+    for start in range(0, 400, 20):
+        exposed.frame(frame(start, start + 20)).events(ramp(start, start + 20)).reach(start + 20)
+    assert exposed.end().slicer.flows["events"].passed == 400
+
+
+def test_a_window_that_overflowed_and_never_ended_is_counted_once():
+    watched = Watched(by_exposure.Slicer(True, 8 * 100)).frame(frame(0, 500)).frame(frame(10, 50))
+    watched.events(ramp(0, 60)).events(ramp(60, 70)).events(ramp(70, 120)).reach(130).end()
+    flow = watched.slicer.flows["events"]
+    assert flow.balanced
+    assert flow.dropped["history_full"] >= 20

@@ -131,6 +131,16 @@ def test_events_come_as_they_are_in_one_piece():
     assert made[0].body.frame.exposure_start == 1050
 
 
+def test_a_window_of_many_events_grows_its_buffers():
+    feed = Feed(stage("events", by="time", length_us=60_000))
+    events = ramp(0, 60_001)
+    for start in range(0, 60_001, 9000):
+        made = feed.events(events[start : start + 9000])
+    own = unpack(made[0].body.events)
+    for column in "txyp":
+        np.testing.assert_array_equal(getattr(own, column), getattr(events, column)[:60_000])
+
+
 def test_a_window_tells_when_its_last_packet_came_and_counts_on():
     feed = Feed(stage(by="time", length_us=10))
     for start in range(0, 40, 10):

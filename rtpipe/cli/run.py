@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,8 +55,8 @@ def execute(config: object, *, headless: bool, quiet: bool) -> RunResult:
     assert isinstance(config, PipelineConfig)
     if headless:
         config = replace(config, sinks={n: part for n, part in config.sinks.items() if part.kind != "display"})
-    with _Terminal(quiet) as on_status:
-        return Supervisor(config, on_status=on_status).run()
+    with _Terminal(quiet) as terminal:
+        return Supervisor(config, on_status=terminal.say, on_error=terminal.error).run()
 
 
 class _Terminal:
@@ -66,14 +65,21 @@ class _Terminal:
     def __init__(self, quiet: bool) -> None:
         self._live = not quiet and sys.stderr.isatty()
 
-    def __enter__(self) -> Callable[[str], None]:
-        return self._say
+    def __enter__(self) -> _Terminal:
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
             sys.stderr.write("\r\x1b[2K")
 
-    def _say(self, line: str) -> None:
+    def error(self, line: str) -> None:
+        """What went wrong, at once and for good."""
+        if self._live:
+            sys.stderr.write("\r\x1b[2K")
+        typer.echo(f"rtpipe: {line}", err=True)
+
+    def say(self, line: str) -> None:
+        """The state, over the last one."""
         if self._live:
             import shutil
 
@@ -83,7 +89,7 @@ class _Terminal:
 
 
 def show(result: RunResult) -> None:
-    """The ledger as a table, what was lost by name, where the files are, and what went wrong (to stderr)."""
+    """The ledger as a table, what was lost by name, where the files are."""
     from rich.console import Console
 
     from rtpipe.pipeline import accounts
@@ -96,9 +102,7 @@ def show(result: RunResult) -> None:
             console.print(line, highlight=False)
         for name, fact, value in facts(result):
             console.print(f"{name}: {fact} {value}", highlight=False, soft_wrap=True)
-    for error in result.errors:
-        typer.echo(f"rtpipe: {error}", err=True)
-    if result.log_directory is not None:
+    if result.log_directory is not None:  # what went wrong was said when it did
         typer.echo(f"rtpipe: what the processes printed is in {result.log_directory}", err=True)
 
 

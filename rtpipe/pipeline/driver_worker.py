@@ -10,7 +10,7 @@ import zmq
 
 from rtpipe.errors import RtpipeError
 from rtpipe.pipeline.link import Link
-from rtpipe.pipeline.messages import Absent, Answer, Do, Report, Stop, WorkerPlan
+from rtpipe.pipeline.messages import DONE, RUNNING, WAITING, Absent, Answer, Do, Report, Stop, WorkerPlan
 from rtpipe.sockets import Publisher
 from rtpipe.stage import Driver
 from rtpipe.types import Packet, StreamInfo
@@ -53,7 +53,7 @@ class DriverWorker:
             failure = self._pump()
             self._end()
             self._drain()
-            self._report("done")
+            self._report(DONE)
             if failure is not None:
                 raise failure
         finally:
@@ -139,7 +139,7 @@ class DriverWorker:
                 except RtpipeError as error:
                     self._link.send(Answer(order.id, False, str(error)))
         if self._link.report_due:
-            self._report("running" if self._publisher.ready else "waiting")
+            self._report(RUNNING if self._publisher.ready else WAITING)
 
     def _report(self, state: str) -> None:
         progress = getattr(self._driver, "progress", None)

@@ -24,8 +24,12 @@ class Latency(msgspec.Struct, frozen=True):
     p99_us: float
 
 
+WAITING, RUNNING, DONE = "waiting", "running", "done"
+"""A worker's state: for the others or for its own parts to be ready; moving packets; at its proper end."""
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """A worker's state, four times a second and once at its end (``state`` ``"done"``). All counts are cumulative."""
+    """A worker's state, four times a second and once at its end. All counts are cumulative."""
 
     name: str
     state: str

@@ -13,7 +13,20 @@ from rtpipe.ledger import Flow
 from rtpipe.pipeline.clock import CameraClock
 from rtpipe.pipeline.driver_worker import LIVE_QUEUE, REPLAY_QUEUE
 from rtpipe.pipeline.link import Link
-from rtpipe.pipeline.messages import Absent, Answer, Ask, Do, Note, Report, Status, Stop, WorkerPlan
+from rtpipe.pipeline.messages import (
+    DONE,
+    RUNNING,
+    WAITING,
+    Absent,
+    Answer,
+    Ask,
+    Do,
+    Note,
+    Report,
+    Status,
+    Stop,
+    WorkerPlan,
+)
 from rtpipe.pipeline.metrics import Histogram
 from rtpipe.sockets import Publisher, Subscriber
 from rtpipe.stage import Stage
@@ -72,6 +85,8 @@ class StageWorker:
         self._last: dict[str, Packet] = {}
         self._open = 0
         self._orphaned = False
+        self._state = WAITING
+        self._broken = False
 
     def run(self) -> None:
         """Blocks until all inputs have ended and all output is accounted for. Raises ``RtpipeError`` of a stage."""
@@ -82,12 +97,16 @@ class StageWorker:
                 self._wait(lambda: self._publisher is None or self._publisher.ready)
                 for subscriber in self._inputs:
                     subscriber.say_ready()
+                self._state = RUNNING
                 self._pump()
+        except BaseException:
+            self._broken = True
+            raise
         finally:
             try:
                 self._close_chain()
                 self._drain()
-                self._report("done")
+                self._report(self._state if self._broken else DONE)
             finally:
                 for subscriber in self._inputs:
                     subscriber.close()
@@ -205,7 +224,7 @@ class StageWorker:
         for order in self._link.receive():
             self._obey(order)
         if self._link.report_due:
-            self._report("running")
+            self._report(self._state)
 
     def _obey(self, order: Do | Absent | Status | Note | Stop) -> None:
         if isinstance(order, Stop):

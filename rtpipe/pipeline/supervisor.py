@@ -21,6 +21,7 @@ from rtpipe.pipeline import rundir
 from rtpipe.pipeline.accounts import Account
 from rtpipe.pipeline.config import PipelineConfig, describe
 from rtpipe.pipeline.messages import (
+    WAITING,
     Absent,
     Answer,
     Ask,
@@ -69,10 +70,18 @@ class _Pending:
 
 
 class Supervisor:
-    """Runs one pipeline. ``on_status`` is called twice a second with one line for the terminal."""
+    """Runs one pipeline. ``on_status`` is called twice a second with one line for the terminal, ``on_error`` with what
+    goes wrong, in plain words, when it does."""
 
-    def __init__(self, config: PipelineConfig, *, on_status: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        on_status: Callable[[str], None] | None = None,
+        on_error: Callable[[str], None] | None = None,
+    ) -> None:
         self._on_status = on_status or (lambda _line: None)
+        self._on_error = on_error or (lambda _line: None)
         self._directory = rundir.create()
         notes = {"pipeline": json.dumps(describe(config))}
         self._workers = {p.name: WorkerProcess(p, self._directory) for p in plan(config, self._directory, notes)}
@@ -109,9 +118,9 @@ class Supervisor:
                 self._hear()
                 self._socket.close()
                 self._context.destroy(linger=200)
-        unbalanced = [] if self._exit_code == 2 else ledger_of.problems(self.accounts)
-        self._errors += unbalanced
-        code = self._exit_code or (1 if unbalanced else 0)
+        for problem in [] if self._exit_code == 2 else ledger_of.problems(self.accounts):
+            self._fail(1, problem)
+        code = self._exit_code
         keep_logs = code == 1 and any(worker.log.exists() and worker.tail() for worker in self._workers.values())
         if not keep_logs:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -196,7 +205,9 @@ class Supervisor:
                 worker.finished = True
                 self._fail(code, f"{name}: {worker.failure or worker.tail() or death(code)}")
                 self._gone(name, will_return=False)
-                if code == 2 or worker.plan.role != "sink":
+                last = worker.account.last
+                if code == 2 or worker.plan.role != "sink" or last is None or last.state == WAITING:
+                    # bad input, nothing to run without, or a sink that never began: better to end now than be sorry
                     self.stop()
             else:
                 self._mourn(worker, worker.failure or death(code))
@@ -247,6 +258,7 @@ class Supervisor:
     def _fail(self, code: int, text: str) -> None:
         self._exit_code = max(self._exit_code, code)
         self._errors.append(text)
+        self._on_error(text)
 
     def _tell(self, name: str, message: msgspec.Struct) -> None:
         with suppress(zmq.ZMQError):  # not there (yet, or any more)

@@ -1,6 +1,9 @@
 """Whole runs: real processes, real ZeroMQ, real files."""
 
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -105,3 +108,28 @@ def test_a_directory_that_cannot_be_written_is_said_before_the_run(tmp_path, pip
     assert code == 2, err
     assert str(tmp_path / "file") in err
     assert len(err.strip().splitlines()) <= 2
+
+
+def test_a_disk_without_room_is_said_before_the_run(tmp_path, pipeline):
+    begun = time.monotonic()
+    code, _, err = rtpipe("run", pipeline(), "sinks.0.min_free_mb=1000000000", "sources.camera.loop=true")
+    assert code == 1, err
+    assert "min_free_mb" in err
+    assert len(err.strip().splitlines()) <= 2, err
+    assert time.monotonic() - begun < 60  # it does not go on for ever without its recorder
+
+
+def test_a_disk_that_fills_up_ends_the_recording_and_not_the_run(tmp_path, source, pipeline):
+    """The recorder may write 300 kB (RLIMIT_FSIZE stands for a full disk); both files need more than that."""
+    make(source, frames=60)
+    path = pipeline(speed=1, text=PIPELINE.replace("panels: [frame, output, events]", "panels: [output]"))
+    limited = f"ulimit -f 300; exec {sys.executable} -m rtpipe run {path} sinks.0.min_free_mb=0 --json"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "run.mcap" in done.stderr
+    assert "Traceback" not in done.stderr
+    result = json.loads(done.stdout)
+    assert result["edges"]["camera->engine"]["delivered"]["events"] == len(open_recording(source).events())
+    kept = open_recording(tmp_path / "run.mcap").events()
+    assert len(kept) > 0
+    assert (kept.t == open_recording(source).events().t[: len(kept)]).all()

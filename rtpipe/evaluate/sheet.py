@@ -12,12 +12,11 @@ from rtpipe.errors import InputError, WorldError
 from rtpipe.evaluate import metrics
 from rtpipe.evaluate.truth import TOLERANCE_US, Triple, grey, triples
 from rtpipe.formats import open_recording
-from rtpipe.kernels import kernel
-from rtpipe.packing import fault
 from rtpipe.types import Array, Events, Frame, Resolution
+from rtpipe.window.count import event_count
+from rtpipe.window.picture import Painter
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (128, 128, 128)
-_ON, _OFF = (40, 70, 220), (220, 110, 30)  # BGR: red and blue, as papers print them
 _GAP, _MARGIN, _LINE = 10, 16, 22
 _NARROWEST = 300  # pictures are enlarged by whole numbers until they are so wide that the captions fit
 _DRAWN_US = 8000  # of events about the instant: more would cover the picture
@@ -107,28 +106,8 @@ def lay_out(rows: Sequence[Triple], drawings: Sequence[Array] = ()) -> Array:
 
 
 def draw_events(events: Events, resolution: Resolution) -> Array:
-    """Events on white paper, on red and off blue, the more the darker: uint8 (H, W, 3) BGR.
-
-    Raises ``ValueError`` for events that do not lie on the sensor.
-    """
-    width, height = resolution
-    wrong = fault(events, resolution)
-    if wrong:
-        raise ValueError(f"events with bad {wrong} cannot be drawn")
-    counts = np.zeros((2, height, width), np.int32)
-    _count(events.x, events.y, events.p, counts)
-    strength = np.minimum(counts / 3.0, 1.0)[..., None]
-    on, off = np.array(_ON), np.array(_OFF)
-    paper = np.array(_PAPER, np.float64)
-    drawn = paper - strength[1] * (paper - on) - strength[0] * (paper - off)
-    picture: Array = np.clip(drawn, 0, 255).astype(np.uint8)
-    return picture
-
-
-@kernel()
-def _count(x: Array, y: Array, p: Array, counts: Array) -> None:
-    for i in range(x.size):
-        counts[p[i], y[i], x[i]] += 1
+    """Events on white paper, uint8 (H, W, 3) BGR. Raises ``InputError`` for events that do not lie on the sensor."""
+    return Painter("white").draw(event_count(events, resolution=resolution))
 
 
 def _caption(frame: Frame | None, row: Triple) -> str:

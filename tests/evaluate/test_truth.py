@@ -147,7 +147,7 @@ def test_events_are_drawn_where_they_are_in_their_polarity_s_colour():
     assert blue > red
     drawn[2, 3] = drawn[47, 60] = 255
     assert (drawn == 255).all()
-    with pytest.raises(ValueError, match="coordinates"):
+    with pytest.raises(InputError, match="do not fit 32x32"):
         draw_events(events, (32, 32))
 
 

@@ -194,6 +194,7 @@ def measure(seconds: float = 5.0) -> list[Row]:
                             float(np.median(value[name])),
                             ratio,
                             unit="ms",
+                            note="" if name == "rtpipe" or value[name][0] < 100 else "does not keep up",
                         )
                     )
     return rows

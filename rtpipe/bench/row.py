@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
@@ -28,31 +29,21 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def table(rows: Sequence[Row], title: str = "") -> Table:
-    """``rows`` as a table for the terminal, in their order, a rule between one question (and input) and the next."""
-    result = Table(title=title or None, title_justify="left")
-    with_notes = any(row.note for row in rows)
-    for heading in ("what", "input", "contender"):
-        result.add_column(heading)
-    for heading in ("rate", "unit", "× best peer"):
-        result.add_column(heading, justify="left" if heading == "unit" else "right")
-    if with_notes:
-        result.add_column("note")
+    """``rows`` as a table for the terminal, in their order, each question (and its input) above its contenders."""
+    result = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    result.add_column("")
+    result.add_column("", justify="right", no_wrap=True)
+    result.add_column("× best peer", justify="right", no_wrap=True)
+    result.add_column("", overflow="fold")
     previous: tuple[str, str] | None = None
-    for position, row in enumerate(rows):
-        question = (row.what, row.input)
-        following = rows[position + 1] if position + 1 < len(rows) else None
+    for row in rows:
+        if (row.what, row.input) != previous:
+            if previous is not None:
+                result.add_section()
+            previous = (row.what, row.input)
+            result.add_row(f"[bold]{row.what}[/bold], {row.input}")
         ratio = "" if row.ratio_to_best_peer is None else f"{row.ratio_to_best_peer:.2f}"
-        shown = ("", "") if question == previous else question
-        result.add_row(
-            *shown,
-            row.contender,
-            _figure(row.rate),
-            row.unit,
-            ratio,
-            *([row.note] if with_notes else []),
-            end_section=following is not None and (following.what, following.input) != question,
-        )
-        previous = question
+        result.add_row(f"  {row.contender}", f"{_figure(row.rate)} {row.unit}", ratio, row.note)
     return result
 
 

@@ -95,8 +95,11 @@ def test_rows_become_a_table_and_json(small, capsys, monkeypatch):
         Row("latency", "rtpipe", "a", 0.0419, unit="ms"),
     ]
     shown = table(rows)
-    assert shown.row_count == 3
-    assert [list(column.cells) for column in shown.columns][3] == ["412", "16.2", "0.0419"]
+    first, figures, ratios, notes = (list(column.cells) for column in shown.columns)
+    assert first == ["[bold]voxel grid[/bold], a", "  rtpipe", "  torch", "[bold]latency[/bold], a", "  rtpipe"]
+    assert figures == ["", "412 Mev/s", "16.2 Mev/s", "", "0.0419 ms"]
+    assert ratios == ["", "2.50", "", "", ""]
+    assert notes[2] == "scatter"
     monkeypatch.setattr(window, "measure", lambda files, seconds: rows)
     window.main(json=True)
     assert [row["rate"] for row in json.loads(capsys.readouterr().out)] == [412.4, 16.25, 0.0419]

@@ -9,7 +9,7 @@ levels between two events interpolated (:mod:`engines.integral`), hot pixels and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import cv2
@@ -73,6 +73,12 @@ class Engine:
         if self.settings.contrast is not None:
             return self.settings.contrast, self.settings.contrast
         return self._estimate.on, self._estimate.off
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The thresholds in use, for the status line and the run's report."""
+        on, off = self.contrast
+        return {"contrast": f"{on:.2f}/{off:.2f}"}
 
     def warm(self, resolution: Resolution) -> None:
         """Compile for grey and colour pictures of 8 and 16 bits and make the buffers. Blocks for up to a minute the

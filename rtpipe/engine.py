@@ -80,6 +80,12 @@ class EngineStage:
         """``"windows"``: taken = passed (inferred, whether or not a frame was ready) + dropped."""
         return {"windows": self._windows}
 
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the run's status says of the engine: its own ``facts``, if it has any, and what it last failed of."""
+        own: Mapping[str, str] = getattr(self.engine, "facts", {})
+        return {**own, "engine error": self.last_error} if self.last_error else own
+
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
         """Compile and warm the engine at the windows' resolution. Blocks for seconds the first time.
 

@@ -61,7 +61,7 @@ def describe(recording: Recording, kind: str) -> dict[str, Any]:
             "resolution": stream.resolution,
             "camera": stream.camera,
         }
-        for stream in recording.streams
+        for stream in getattr(recording, "recorded", recording.streams)  # our own hold an engine's output too
     ]
 
     def total(of: str) -> int:

@@ -166,6 +166,12 @@ class Driver:
             return self._seek_by(value) if rest[0][0] in "+-" else self._seek(value)
         raise InputError(f"{command.strip()!r}: a replay knows pause, resume, step, seek SECONDS and speed FACTOR")
 
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the run's report says of the recording: what was inferred rather than stated."""
+        notes = self._recording.notes if self._recording is not None else ()
+        return {"note:": "; ".join(notes)} if notes else {}
+
     def progress(self) -> tuple[float, float]:
         """Where in the recording the replay is, and how long the recording is, in seconds."""
         if self._recording is None:

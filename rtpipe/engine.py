@@ -70,6 +70,7 @@ class EngineStage:
         self.last_error = ""
         """What the engine last failed of, in words; empty if it never did."""
         self._windows = Flow()
+        self._untouched = 0
         self._seq = 0
         self._epoch: int | None = None
         self._t_last: int | None = None
@@ -82,9 +83,14 @@ class EngineStage:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What the run's status says of the engine: its own ``facts``, if it has any, and what it last failed of."""
-        own: Mapping[str, str] = getattr(self.engine, "facts", {})
-        return {**own, "engine error": self.last_error} if self.last_error else own
+        """What the run's status says of the engine: its own ``facts``, if it has any, how many pictures it could do
+        nothing for, and what it last failed of."""
+        said: dict[str, str] = dict(getattr(self.engine, "facts", {}))
+        if self._untouched:
+            said["passed through"] = f"{self._untouched} of {self._windows.taken} (no events, or no known exposure)"
+        if self.last_error:
+            said["engine error"] = self.last_error
+        return said
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
         """Compile and warm the engine at the windows' resolution. Blocks for seconds the first time.
@@ -142,6 +148,7 @@ class EngineStage:
                 LOG.warning("engine %s failed on a window: %s", self.engine.spec.name, said)
             self.last_error = said
             frames = () if window.frame is None else (passed_through(window.frame, window.flags),)
+        self._untouched += any(frame.flags & FrameFlag.PASSED_THROUGH for frame in frames)
         return frames
 
     def _emit(self, packet: Packet, t: int, frame: Frame | None, end: bool) -> Packet:

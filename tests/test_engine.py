@@ -146,6 +146,18 @@ def test_a_window_on_which_the_engine_fails_is_counted_and_shown_as_it_came() ->
     assert stage.close() == ()
 
 
+def test_the_report_says_what_was_passed_through_and_what_failed() -> None:
+    engine = Recorder()
+    stage = EngineStage(engine)
+    stage.open([WINDOWS])
+    stage.process(window(0))
+    assert stage.facts == {}
+    engine.answers = -1
+    stage.process(window(20))
+    assert "1 of 2" in stage.facts["passed through"]
+    assert "no good" in stage.facts["engine error"]
+
+
 def test_engines_are_found_by_name_with_checked_settings() -> None:
     engine = load_engine("edi", at=0.25, contrast=0.3)
     assert engine.spec == EngineSpec("edi", "events", needs_frame=True, stateful=False)

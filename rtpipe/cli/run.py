@@ -98,12 +98,34 @@ def show(result: RunResult) -> None:
         console = Console()
         for table in accounts.tables(result.accounts):
             console.print(table)
+        console.print(summary(result), highlight=False)
         for line in accounts.losses(result.accounts):
             console.print(line, highlight=False)
         for name, fact, value in facts(result):
             console.print(f"{name}: {value if fact == name else f'{fact} {value}'}", highlight=False, soft_wrap=True)
     if result.log_directory is not None:  # what went wrong was said when it did
         typer.echo(f"rtpipe: what the processes printed is in {result.log_directory}", err=True)
+
+
+def summary(result: RunResult) -> str:
+    """Event rate over the recording's own time, and the latency into the sinks."""
+    from rtpipe.pipeline import accounts
+
+    words = []
+    for name, account in result.accounts.items():
+        last = account.last
+        if account.plan.role == "driver" and last is not None:
+            events = max((ledger.offered.events for ledger in last.sent), default=0)
+            words.append(f"{name}: {events:,} events" + (f", {_rate(events, last.position_s)}" if events else ""))
+    for edge in accounts.edges(result.accounts):
+        if edge.latency is not None and edge.latency.n and edge.name.startswith("engine->"):
+            p50, p99 = edge.latency.p50_us / 1e3, edge.latency.p99_us / 1e3
+            words.append(f"arrival to {edge.name.removeprefix('engine->')}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    return "\n".join(words)
+
+
+def _rate(events: int, seconds: float | None) -> str:
+    return f"{events / seconds / 1e6:.2f} Mev/s of camera time" if seconds else "no time passed"
 
 
 def facts(result: RunResult) -> list[tuple[str, str, str]]:

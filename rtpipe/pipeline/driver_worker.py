@@ -150,6 +150,7 @@ class DriverWorker:
                 state,
                 os.getpid(),
                 sent=self._publisher.ledgers(),
+                facts=dict(getattr(self._driver, "facts", {})),
                 position_s=now_s,
                 duration_s=duration_s,
             )

@@ -67,6 +67,6 @@ class StatusLine:
         return " · ".join(parts)
 
     def json(self, accounts: Mapping[str, Account]) -> str:
-        """The same and every ledger, for programs."""
-        workers = {name: msgspec.to_builtins(account.last) for name, account in accounts.items() if account.last}
+        """The same and every worker's last report (null before its first), for programs."""
+        workers = {name: msgspec.to_builtins(account.last) for name, account in accounts.items()}
         return json.dumps({"line": self.line(accounts), "workers": workers})

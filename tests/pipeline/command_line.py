@@ -47,7 +47,7 @@ class Running:
             code, text = self.control("status")
             if code == 0:
                 workers = json.loads(text)["workers"]
-                if workers and all(w["pid"] for w in workers.values()) and ready(workers):
+                if all(w and w["pid"] for w in workers.values()) and ready(workers):
                     return workers
             time.sleep(0.1)
         raise AssertionError("the pipeline did not come to the state that was waited for")

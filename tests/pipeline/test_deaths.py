@@ -114,10 +114,13 @@ def alive(pid):
 
 
 def test_a_stalled_recorder_makes_a_replay_wait_and_nothing_is_lost(start, tmp_path):
-    running = start(REPLAY.replace("speed: 1", "speed: 0"), frames=400)
-    workers = running.workers()
+    running = start(REPLAY.replace("speed: 1", "speed: 2"))
+    workers = running.workers(flowing)
     os.kill(workers["record"]["pid"], signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(4)  # by now what an edge may hold is held
+    waiting = running.workers()["camera"]["position_s"]
+    time.sleep(1)
+    assert running.workers()["camera"]["position_s"] == pytest.approx(waiting, abs=0.1)
     os.kill(workers["record"]["pid"], signal.SIGCONT)
     code, result, err = running.end()
     assert code == 0, err

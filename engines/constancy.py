@@ -38,11 +38,12 @@ def probe(
     at: Array,
     out: Array,
 ) -> tuple[int, int]:
-    """R of both instants (``out`` float32 (2, 3, n)) for three pairs of thresholds at once, in the pixels with a slot.
+    """R of both instants (``out`` float32 (2, 3, n or more)) for three pairs of thresholds at once, in the n pixels
+    that have a slot (``state`` and ``tags`` have n rows).
 
     Returns the numbers of on and off events in these pixels.
     """
-    n = out.shape[2]
+    n = state.shape[0]
     counts = np.zeros(2, np.int64)
     state[:, 0] = 0.0
     state[:, 1:4] = 1.0

@@ -149,15 +149,26 @@ class Contrast:
         steps = np.array([factors(on, off, RAMP)[::-1] for on, off in pairs])
         tables = np.stack([intervals(on, off, RAMP) for on, off in pairs])
         instants = np.array(span) * length
-        probed = self._probed[:, :, :n]
         counts = probe(
-            dt, x, yp, offset, length, width, self._slots, steps, tables, instants,
-            self._state[:n], self._tags[:n], self._at[:, :, :n], probed,
-        )  # fmt: skip
+            dt,
+            x,
+            yp,
+            offset,
+            length,
+            width,
+            self._slots,
+            steps,
+            tables,
+            instants,
+            self._state[:n],
+            self._tags[:n],
+            self._at,
+            self._probed,
+        )  # fmt: skip  (whole arrays: a slice of them would be of another type when it is short, and compile anew)
         now = np.array([self.on, self.off])
         fit = np.empty(7)
         for y, x0 in corners:
-            gather(logs, self._slots, probed, y, x0, now * STEP, self._planes)
+            gather(logs, self._slots, self._probed, y, x0, now * STEP, self._planes)
             planes = self._planes
             sharp = cv2.GaussianBlur(planes[..., 1:3], (5, 5), 0.8) - cv2.blur(planes[..., 1:3], (9, 9))
             (dx, dy), _ = cv2.phaseCorrelate(sharp[..., 0].copy(), sharp[..., 1].copy(), self._hann)

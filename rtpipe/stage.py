@@ -18,7 +18,11 @@ from rtpipe.types import Frame, Packet, Resolution, StreamInfo, Window
 
 
 class Stage(Protocol):
-    """Packets in, packets out."""
+    """Packets in, packets out.
+
+    A stage may also have ``facts`` (a mapping of words for the run's report: files written, an estimate), ``note(name,
+    text)`` (text to keep with a recording) and ``control(command) -> str`` (as a driver's); the worker uses them if so.
+    """
 
     @property
     def flows(self) -> Mapping[str, Flow]:
@@ -59,7 +63,11 @@ class Sink(Stage, Protocol):
 
 
 class Driver(Protocol):
-    """A source of packets: a camera, or the replay of a recording."""
+    """A source of packets: a camera, or the replay of a recording.
+
+    It may also have ``progress() -> (now_s, duration_s or None)``, ``facts`` as a stage's, and, where it sends the same
+    packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have.
+    """
 
     live: ClassVar[bool]
     """True for a camera: it never waits, what overflows downstream is dropped and counted."""

@@ -65,7 +65,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """A recording being written. Made as ``Writer(path, streams)``; the format says what a crash leaves."""
+    """A recording being written. Made as its format says, which also says what a crash leaves."""
 
     def write(self, packet: Packet) -> None:
         """Append one packet; may buffer. Raises ``WorldError`` where the disk is full or not writable."""

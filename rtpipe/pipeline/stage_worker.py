@@ -228,7 +228,7 @@ class StageWorker:
 
     def _obey(self, order: Do | Absent | Status | Note | Stop) -> None:
         if isinstance(order, Stop):
-            self._orphaned = True  # only said to a stage when nothing more can come: the supervisor is gone
+            self._orphaned = True  # only said when nothing more can come: producers or supervisor are gone
         elif isinstance(order, Absent):
             if self._publisher is not None:
                 self._publisher.mark_absent(order.consumer, order.will_return)

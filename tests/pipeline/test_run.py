@@ -72,6 +72,7 @@ def test_a_packet_thrown_away_uncounted_fails_the_run_and_names_the_edge(pipelin
     code, _, err = rtpipe("run", pipeline(), env={"RTPIPE_TEST_LOSE": "camera->engine:5"})
     assert code == 1
     assert "camera->engine" in err
+    assert len(err.strip().splitlines()) == 1  # said once
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,25 @@ class PackedEvents:
         return PackedEvents(self.t0, self.dt[index], self.x[index], self.yp[index])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RawEvents:
+    """A run of a camera's own bytes, not decoded: what a driver passes through when nobody upstream of the recorder
+    needs to look inside.
+
+    ``encoding`` names a module of :mod:`rtpipe.encodings` (``"evt2"``, ``"evt21"``, ``"evt3"``); ``state`` is its
+    decoder's state before the first byte, so that this run can be decoded without any other; ``data`` uint8, whole
+    words; ``n`` events are in it, counted when it was scanned. Made and undone by :mod:`rtpipe.encodings`.
+    """
+
+    encoding: str
+    state: bytes
+    data: Array
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+
 class FrameFlag(IntFlag):
     """What befell a frame on its way."""
 
@@ -130,6 +149,8 @@ class Frame:
     ``image`` uint8 or uint16, (H, W) grey or (H, W, 3) BGR. ``t`` µs: the instant it shows; mid-exposure for a
     camera's frame with a known exposure. ``exposure_start``, ``exposure_end`` µs or None. ``source``: ``"camera"``,
     the engine's name, ``"events"`` for a drawing of a window's events, ``"truth"`` for a simulated sharp picture.
+    ``window_start``, ``window_end`` µs or None: where the recording itself says which events belong to the picture
+    (RLED's ``event_indices``), the half-open interval of their times.
     """
 
     image: Array
@@ -138,6 +159,8 @@ class Frame:
     exposure_end: int | None = None
     source: str = "camera"
     flags: FrameFlag = FrameFlag.NONE
+    window_start: int | None = None
+    window_end: int | None = None
 
     @property
     def resolution(self) -> Resolution:
@@ -219,7 +242,7 @@ class Window:
     flags: FrameFlag = FrameFlag.NONE
 
 
-Body: TypeAlias = Events | PackedEvents | Frame | Imu | Trigger | Window | None
+Body: TypeAlias = Events | PackedEvents | RawEvents | Frame | Imu | Trigger | Window | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +269,7 @@ class Packet:
     @property
     def n_events(self) -> int:
         """Events in the body; 0 for every other kind."""
-        return len(self.body) if isinstance(self.body, Events | PackedEvents) else 0
+        return len(self.body) if isinstance(self.body, Events | PackedEvents | RawEvents) else 0
 
     @property
     def count(self) -> Count:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import msgspec
@@ -23,8 +24,9 @@ HEAD_BYTES = 4096
 def format_of(path: str | os.PathLike[str]) -> str:
     """The name of the format of ``path``, told from its content.
 
-    Each format module offers ``probe(path, head: bytes) -> bool``, ``head`` being the first ``HEAD_BYTES`` of the file.
-    Raises ``InputError`` for a missing file and ``FormatError`` for an empty file, a folder or an unknown kind.
+    Each format module offers ``probe(path, head: bytes) -> bool``, ``head`` being the first ``HEAD_BYTES`` of the file,
+    empty for a folder (some recordings are one). Raises ``InputError`` for a missing file and ``FormatError`` for an
+    empty file or an unknown kind.
     """
     file = Path(path)
     head = _head(file)
@@ -37,7 +39,8 @@ def format_of(path: str | os.PathLike[str]) -> str:
         if module.probe(file, head):
             return name
         known.append(f"{name} ({module.DESCRIPTION})")
-    raise FormatError(f"{file}: not a recording that rtpipe knows; it reads {', '.join(known)}")
+    what = "a folder that is not" if file.is_dir() else "not"
+    raise FormatError(f"{file}: {what} a recording that rtpipe knows; it reads {', '.join(known)}")
 
 
 def open_recording(path: str | os.PathLike[str], **options: Any) -> Recording:
@@ -63,7 +66,7 @@ def open_recording(path: str | os.PathLike[str], **options: Any) -> Recording:
 
 def _head(file: Path) -> bytes:
     if file.is_dir():
-        raise FormatError(f"{file} is a folder; a recording is one file")
+        return b""
     try:
         if not file.is_file():  # a pipe or a device could block for ever
             raise InputError(f"{file}: no such file")
@@ -81,3 +84,16 @@ def _options(reader: type) -> dict[str, Any]:
     types = get_type_hints(reader.__init__)  # type: ignore[misc]
     parameters = inspect.signature(reader).parameters.values()
     return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def writable() -> dict[str, ModuleType]:
+    """The formats that can be written, by name: those whose module has a ``Writer`` (contract.Writer)."""
+    modules: dict[str, ModuleType] = {}
+    for name in registry.names("formats"):
+        try:
+            module = registry.load("formats", name)
+        except InputError:
+            continue
+        if hasattr(module, "Writer"):
+            modules[name] = module
+    return modules

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeVar
 
-from rtpipe.types import Count, Events, Frame, Imu, Packet, Resolution, StreamInfo, Trigger
+from rtpipe.types import Count, Events, Frame, Imu, Packet, Resolution, StreamInfo, Trigger, Window
+
+_W = TypeVar("_W", bound="Writer")
 
 
 class Reader(Protocol):
@@ -48,6 +51,11 @@ class Reader(Protocol):
         Never part of :meth:`packets`: they are for scores."""
         ...
 
+    def windows(self) -> Iterator[Window]:
+        """Ready-made windows (tensor, mask, frame), in order, where the recording holds representations instead of
+        events (EFNet's processed files, HighREV's voxels); nothing otherwise."""
+        ...
+
     def events(self, t0: int | None = None, t1: int | None = None) -> Events:
         """All events with ``t0 <= t < t1`` at once (mind the memory)."""
         ...
@@ -65,10 +73,27 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """A recording being written. Made as its format says, which also says what a crash leaves."""
+    """A recording being written; a context manager that closes, or after an error leaves no file under ``path``.
+
+    Its format's module also names ``SUFFIXES``, the endings by which ``rtpipe convert`` knows that this format is
+    meant (``(".raw",)``; empty: only by ``--to NAME``); a format that is a folder has ``"/"`` there.
+    """
+
+    HOLDS: ClassVar[tuple[str, ...]]
+    """Kinds of streams (:data:`rtpipe.types.KINDS`, and ``"truth"``) that a file can hold. What it cannot hold is never
+    left out in silence: ``convert`` refuses, or is told to drop it."""
+
+    @classmethod
+    def for_streams(cls: type[_W], path: str | os.PathLike[str], streams: Sequence[StreamInfo]) -> _W:
+        """Begin a file for these streams; further keyword arguments are the format's own options, each with a default.
+        An existing file is never overwritten. Raises ``InputError`` for what this format cannot hold (a sensor too
+        large, two cameras), ``WorldError`` where the disk is full or not writable."""
+        ...
 
     def write(self, packet: Packet) -> None:
-        """Append one packet; may buffer. Raises ``WorldError`` where the disk is full or not writable."""
+        """Append one packet (events of any form; packets come in order of time); may buffer. Raises ``WorldError``
+        where the disk is full or not writable, ``InputError`` for what this format cannot hold. A writer that holds
+        ``"truth"`` also has ``add_truth(frame)``."""
         ...
 
     def close(self) -> Mapping[str, Count]:

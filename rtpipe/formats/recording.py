@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from rtpipe.formats.packets import Piece, cut_packets
-from rtpipe.types import Events, Frame, Imu, Packet, Resolution, StreamInfo, Trigger
+from rtpipe.types import Events, Frame, Imu, Packet, Resolution, StreamInfo, Trigger, Window
 
 LONGEST_S = 31 * 24 * 3600
 """No recording is longer: times further apart than this many seconds are damage, not silence."""
@@ -55,6 +55,10 @@ class Recording(ABC):
 
     def truth(self, t0: int | None = None, t1: int | None = None) -> Iterator[Frame]:  # noqa: ARG002
         """Sharp pictures that came with the recording, ``source="truth"``; never part of :meth:`packets`."""
+        return iter(())
+
+    def windows(self) -> Iterator[Window]:
+        """Ready-made windows, in order, where the recording holds representations instead of events."""
         return iter(())
 
     def pieces(self, t0: int | None = None) -> dict[str, Iterator[Piece]]:

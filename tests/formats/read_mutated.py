@@ -7,6 +7,7 @@ gave an event that is off the sensor or out of order, or took longer than ``LIMI
 
 import json
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -52,20 +53,30 @@ def read_everything(path: Path) -> None:
         for run in (*reader.imu(), *reader.triggers()):
             assert (np.diff(run.t) >= 0).all()
         list(reader.truth())
+        for window in reader.windows():
+            assert window.tensor is None or window.tensor.shape[1:] == (height, width)
         reader.counts()
         reader.events(reader.t_start + 1000, reader.t_start + 2000)
 
 
 def main(recording: str, seed: str, first: str, last: str) -> None:
-    """Read copies ``first`` to ``last``."""
-    data = Path(recording).read_bytes()
+    """Read copies ``first`` to ``last``; of a folder, each time another one of its files is damaged."""
+    original = Path(recording)
     outcome = {"read": 0, "refused": 0}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "copy"
+        path = Path(folder) / f"copy{original.suffix}"
+        if original.is_dir():
+            shutil.copytree(original, path, copy_function=shutil.copyfile)
+            files = {path / file.relative_to(original): file for file in sorted(original.rglob("*")) if file.is_file()}
+        else:
+            files = {path: original}
+        sound = {copy: file.read_bytes() for copy, file in files.items()}
         for k in range(int(first), int(last)):
             print("copy", k, file=sys.stderr, flush=True)
             signal.alarm(LIMIT_S)
-            path.write_bytes(mutated(data, random.Random(f"{seed} {k}")))
+            chance = random.Random(f"{seed} {k}")
+            victim = chance.choice(list(sound))
+            victim.write_bytes(mutated(sound[victim], chance))
             try:
                 read_everything(path)
                 outcome["read"] += 1
@@ -75,6 +86,7 @@ def main(recording: str, seed: str, first: str, last: str) -> None:
                 assert "\n" not in said
                 assert len(said) < 500
                 outcome["refused"] += 1
+            victim.write_bytes(sound[victim])
     print(json.dumps(outcome))
 
 

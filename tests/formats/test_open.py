@@ -28,7 +28,7 @@ def test_what_is_no_recording_is_refused_with_what_is_one(tmp_path: Path) -> Non
     path.write_bytes(b"")
     with pytest.raises(FormatError, match="the file is empty"):
         open_recording(path)
-    with pytest.raises(FormatError, match="is a folder"):
+    with pytest.raises(FormatError, match="a folder that is not a recording"):
         open_recording(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         open_recording(tmp_path / "nothing.h5")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import h5py
 import hdf5plugin
@@ -44,6 +44,8 @@ class Writer:
     times as fast both ways and needs hdf5plugin in whoever reads it. An export, not a live recording: it grows as
     ``PATH.part`` and takes its name in :meth:`close`; after an error (or a kill) no ``PATH`` is left.
     """
+
+    HOLDS: ClassVar = ("events", "frames", "truth")
 
     def __init__(
         self,

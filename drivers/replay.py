@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The sensor's (width, height) where it cannot be told from the data."""
     color: bool | None = None
     """Read pictures of three channels in colour or as grey, instead of by what they hold."""
+    options: dict[str, Any] = {}
+    """Further options of the recording's format, as ``rtpipe info -o`` takes them."""
 
 
 class Driver:
@@ -85,7 +87,7 @@ class Driver:
         s = self._settings
         options: dict[str, Any] = {"exposure_us": s.exposure_us, "time_unit": s.time_unit}
         options |= {"resolution": s.resolution, "color": s.color}
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None} | s.options
         self._recording = open_recording(s.path, **given)
         self._streams = {stream.name: stream for stream in self._recording.streams if stream.kind in KINDS}
         if not self._streams:

@@ -116,13 +116,15 @@ class RawEvents:
 
     ``encoding`` names a module of :mod:`rtpipe.encodings` (``"evt2"``, ``"evt21"``, ``"evt3"``); ``state`` is its
     decoder's state before the first byte, so that this run can be decoded without any other; ``data`` uint8, whole
-    words; ``n`` events are in it, counted when it was scanned. Made and undone by :mod:`rtpipe.encodings`.
+    words; ``n`` events are in it, counted when it was scanned; ``t0`` µs is added to every time in it (a replay that
+    begins anew goes on in time). Made and undone by :mod:`rtpipe.encodings`.
     """
 
     encoding: str
     state: bytes
     data: Array
     n: int
+    t0: int = 0
 
     def __len__(self) -> int:
         return self.n

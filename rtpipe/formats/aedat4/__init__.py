@@ -17,36 +17,23 @@ import cv2
 import numpy as np
 
 from rtpipe.errors import FormatError
+from rtpipe.formats.aedat4.build import EVENT, OTHER_TRIGGERS, STANDARD_GRAVITY, TRIGGERS
 from rtpipe.formats.aedat4.container import MAGIC, Container
 from rtpipe.formats.aedat4.flatbuffer import Broken
+from rtpipe.formats.aedat4.write import Writer
 from rtpipe.formats.packets import cut, frame_end
 from rtpipe.formats.recording import LONGEST_S, Recording
 from rtpipe.packing import fault
 from rtpipe.types import MAX_SIDE, Array, Edge, Events, Frame, Imu, StreamInfo, Trigger
 
-__all__ = ["DESCRIPTION", "Reader", "probe"]
+__all__ = ["DESCRIPTION", "SUFFIXES", "Reader", "Writer", "probe"]
 
 DESCRIPTION = "AEDAT4 of the DV software"
+SUFFIXES = (".aedat4",)
 
-STANDARD_GRAVITY = 9.80665
-"""m/s² per g: the file has accelerations in g, rotations in degrees per second."""
-
-_EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("pad", "V3")])
 _NAMES = {"EVTS": "camera/events", "FRME": "camera/frames", "IMUS": "camera/imu", "TRIG": "camera/triggers"}
 _PICTURES = {0: 1, 16: 3, 24: 4}
 """Channels by the frame's format: grey, BGR, BGRA."""
-_TRIGGERS = {
-    0: (4, Edge.PULSE),
-    1: (0, Edge.RISING),
-    2: (0, Edge.FALLING),
-    3: (0, Edge.PULSE),
-    4: (1, Edge.RISING),
-    5: (1, Edge.FALLING),
-    6: (2, Edge.RISING),
-    7: (2, Edge.FALLING),
-    8: (3, Edge.RISING),
-    9: (3, Edge.FALLING),
-}
 _Run = TypeVar("_Run", Events, Imu, Trigger)
 
 
@@ -206,7 +193,7 @@ class Reader(Recording):
 
     def _events(self, packet: int) -> Events:
         try:
-            stored = self._file.packet(packet, "EVTS").array(0, _EVENT)
+            stored = self._file.packet(packet, "EVTS").array(0, EVENT)
         except Broken as error:
             raise self._damage(packet, str(error)) from error
         t, x, y = stored["t"].astype(np.int64), stored["x"].copy().view(np.uint16), stored["y"].copy().view(np.uint16)
@@ -242,7 +229,7 @@ class Reader(Recording):
         except Broken as error:
             raise self._damage(packet, str(error)) from error
         self._check_order(packet, t)
-        wired = [_TRIGGERS.get(kind, (16 + kind % 128, Edge.PULSE)) for kind in kinds]
+        wired = [TRIGGERS.get(kind, (OTHER_TRIGGERS + kind % 128, Edge.PULSE)) for kind in kinds]
         columns = np.array(wired, np.uint8).reshape(-1, 2)
         return Trigger(t, columns[:, 0].copy(), columns[:, 1].copy())
 

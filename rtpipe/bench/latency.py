@@ -22,7 +22,8 @@ from rtpipe.errors import WorldError
 from rtpipe.sockets import Publisher, Subscriber
 from rtpipe.stage import Driver, EngineSpec
 from rtpipe.types import Array, Events, Resolution
-from rtpipe.window.stage import WindowSettings, WindowStage
+from rtpipe.window.settings import WindowSettings
+from rtpipe.window.stage import WindowStage
 
 BINS, WINDOW_US, WARM_S = 5, 20_000, 0.5
 RATES_MEV_S = (1.0, 10.0)

@@ -16,7 +16,7 @@ import msgspec
 from rtpipe import registry
 from rtpipe.errors import ConfigError, InputError
 from rtpipe.pipeline.document import Document, convert, override, parse
-from rtpipe.window.stage import WindowSettings
+from rtpipe.window.settings import WindowSettings
 
 TOP = ("sources", "window", "engine", "sinks")
 

@@ -30,7 +30,8 @@ def stages(plan: WorkerPlan) -> list[Stage]:
         sink: Stage = module.Sink(msgspec.convert(plan.settings, module.Settings))
         return [sink]
     from rtpipe.engine import EngineStage
-    from rtpipe.window.stage import WindowSettings, WindowStage
+    from rtpipe.window.settings import WindowSettings
+    from rtpipe.window.stage import WindowStage
 
     module = registry.load("engines", plan.part)
     engine = module.Engine(msgspec.convert(plan.settings, module.Settings))

@@ -23,7 +23,8 @@ from rtpipe.pipeline.messages import InputPlan, WorkerPlan
 from rtpipe.pipeline.stage_worker import StageWorker
 from rtpipe.stage import EngineSpec
 from rtpipe.types import Events, Frame, Window
-from rtpipe.window.stage import WindowSettings, WindowStage
+from rtpipe.window.settings import WindowSettings
+from rtpipe.window.stage import WindowStage
 from tests.pipeline.recording import make
 
 CASES = {

@@ -10,7 +10,8 @@ from rtpipe.packing import pack, unpack
 from rtpipe.stage import EngineSpec
 from rtpipe.types import Events, Frame, FrameFlag, Packet, StreamInfo
 from rtpipe.window.mask import closed_mask
-from rtpipe.window.stage import WindowSettings, WindowStage
+from rtpipe.window.settings import WindowSettings
+from rtpipe.window.stage import WindowStage
 from tests.window import slow
 
 EVENTS, FRAMES = "camera/events", "camera/frames"

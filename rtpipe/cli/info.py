@@ -33,7 +33,7 @@ def info(
     """
     from rtpipe.formats import format_of, open_recording
 
-    options = dict(_pair(text) for text in option or ())
+    options = dict(pair(text) for text in option or ())
     with open_recording(file, **options) as recording:
         facts = describe(recording, format_of(file))
     if json:
@@ -116,7 +116,7 @@ def _rate(hz: float) -> str:
     return f"{hz:.1f}/s"
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
     """``KEY=VALUE`` with the value read as YAML."""
     import yaml
 

@@ -87,13 +87,13 @@ def _options(reader: type) -> dict[str, Any]:
 
 
 def writable() -> dict[str, ModuleType]:
-    """The formats that can be written, by name: those whose module has a ``Writer`` (contract.Writer)."""
+    """The formats that can be written, by name: those whose module has ``Writer`` and ``SUFFIXES`` (contract.Writer)."""
     modules: dict[str, ModuleType] = {}
     for name in registry.names("formats"):
         try:
             module = registry.load("formats", name)
         except InputError:
             continue
-        if hasattr(module, "Writer"):
+        if hasattr(module, "Writer") and hasattr(module, "SUFFIXES"):
             modules[name] = module
     return modules

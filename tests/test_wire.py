@@ -54,7 +54,8 @@ def frames(draw):
     start = draw(st.none() | times)
     end = draw(st.none() | (times if start is None else st.integers(start, 1 << 62)))
     flags = FrameFlag(draw(st.integers(0, 15)))
-    return Frame(image, draw(times), start, end, draw(st.text(min_size=1, max_size=64)), flags)
+    window = draw(st.sampled_from([(None, None), (-5, None), (None, 7), (3, 3), (-(1 << 61), 1 << 61)]))
+    return Frame(image, draw(times), start, end, draw(st.text(min_size=1, max_size=64)), flags, *window)
 
 
 @st.composite
@@ -252,7 +253,7 @@ def test_each_thing_wrong_has_its_name():
         "not msgpack": refused([topic, b"\xc1", payload]),
         "one field more": refused([topic, b"\x9e" + header[1:] + b"\x00", payload]),
         "negative seq": refused(reheaded(good, seq=-1)),
-        "encoding": refused(reheaded(good, encoding="evt3")),
+        "encoding": refused(reheaded(good, encoding="evt4")),
         "one byte less": refused([topic, header, payload[:-1]]),
         "one event more": refused([topic, header, payload + bytes(8)]),
         "n": refused(reheaded(good, n=4)),
@@ -269,7 +270,9 @@ def test_each_thing_wrong_has_its_name():
         "frame shape": refused(reheaded(frame, frame=picture(channels=2))),
         "frame bytes": refused(reheaded(frame, frame=picture(bits=16))),
         "frame exposure": refused(reheaded(frame, frame=picture(exposure_end=0))),
+        "frame window": refused(reheaded(frame, frame=picture(window_start=8, window_end=7))),
         "frame of events": refused(reheaded(good, frame=picture())),
+        "state of events": refused(reheaded(good, state=b"1")),
         "trigger": refused(message(trigger), None),
         "imu": refused(message(imu), None),
     } == {
@@ -279,7 +282,7 @@ def test_each_thing_wrong_has_its_name():
         "n": "length", "too many": "header", "x": "coordinates", "y": "coordinates", "order": "order", "late": "times",
         "early": "times", "ends before": "times", "sizeless": "resolution", "smaller sensor": "coordinates",
         "frame size": "resolution", "frame shape": "header", "frame bytes": "length", "frame exposure": "times",
-        "frame of events": "header", "trigger": "edge", "imu": "order",
+        "frame window": "times", "frame of events": "header", "state of events": "header", "trigger": "edge", "imu": "order",
     }  # fmt: skip
 
 

@@ -304,4 +304,4 @@ def _claimed(parts: Sequence[wire.Part]) -> Count:
         head = wire.decode_header(parts[1])
     except (WireError, IndexError):
         return Count(1, 0)
-    return Count(1, head.n if head.encoding == wire.PACKED8 else 0)
+    return Count(1, head.n if head.encoding in wire.EVENTS else 0)

@@ -1,0 +1,96 @@
+"""What decoding and scanning give, the same for every encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtpipe.errors import InputError
+from rtpipe.types import Array, Events, Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a decoder did not pass on, by reason.
+
+    Events: ``coordinates`` off the sensor, ``order`` earlier than an instant the stream had already shown, ``no_time``
+    before the stream showed its first time. ``triggers`` earlier or before the first time; ``words`` of a type that the
+    encoding does not have.
+    """
+
+    coordinates: int = 0
+    order: int = 0
+    no_time: int = 0
+    triggers: int = 0
+    words: int = 0
+
+    def __add__(self, other: Refused) -> Refused:
+        return Refused(
+            self.coordinates + other.coordinates,
+            self.order + other.order,
+            self.no_time + other.no_time,
+            self.triggers + other.triggers,
+            self.words + other.words,
+        )
+
+    @property
+    def events(self) -> int:
+        """How many events were refused, for whatever reason."""
+        return self.coordinates + self.order + self.no_time
+
+    def reasons(self) -> Mapping[str, int]:
+        """Refused events by reason, only those that occurred."""
+        named = {"coordinates": self.coordinates, "order": self.order, "no_time": self.no_time}
+        return {reason: n for reason, n in named.items() if n}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """Events and triggers, each in order of time, the events on the sensor; owned by whoever gets them.
+
+    ``len(events) + refused.events`` is what :class:`Scan` says as ``n`` of the same bytes from the same state.
+    """
+
+    events: Events
+    triggers: Trigger
+    refused: Refused
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """What is in a run of bytes, without making events.
+
+    ``n`` events, those included that a decoder will refuse. ``t_first``, ``t_last`` µs: the first and the last event
+    that is in order (on a sensor or not), None where there is none. ``t_reached`` µs: nothing that a decoder will ever
+    give after these bytes is earlier (a watermark), None before the stream's first time. ``triggers`` as decoded.
+    ``state``: the decoder's after the last byte.
+    """
+
+    n: int
+    t_first: int | None
+    t_last: int | None
+    t_reached: int | None
+    triggers: Trigger
+    state: bytes
+
+
+LATEST_US = 1 << 61
+"""No time in a state is later (µs): far from where int64 ends."""
+
+
+def words_of(data: Array, dtype: type[np.unsignedinteger], name: str) -> Array:
+    """The bytes (uint8, contiguous, whole words) as little-endian words, read-only; a view where they are aligned.
+
+    Raises ``InputError`` otherwise.
+    """
+    word = np.dtype(dtype).newbyteorder("<")
+    data = np.asarray(data)
+    if data.dtype != np.uint8 or data.ndim != 1 or len(data) % word.itemsize:
+        raise InputError(f"{name} is whole words of {word.itemsize} bytes as uint8, got {data.dtype} {data.shape}")
+    if not data.flags.c_contiguous or data.ctypes.data % word.itemsize:
+        data = data.copy()
+    words = data.view(word)
+    words.flags.writeable = False
+    return words

@@ -140,10 +140,9 @@ def text(path: Path, node: Any, name: str) -> str:
     return bytes(read.reshape(-1)[0]).decode("utf-8", "replace")
 
 
-def coordinates(path: Path, node: Any, start: int, stop: int) -> Array:
-    """``node[start:stop]`` as uint16 (a view of int16). Raises ``FormatError`` for what does not fit or be read."""
-    read = values(path, node, start, stop)
+def coordinates(path: Path, place: str, read: Array) -> Array:
+    """``read`` from ``place`` as uint16 (a view of int16). Raises ``FormatError`` for what does not fit."""
     fits = read.dtype == np.uint8 or read.dtype == np.uint16 or not read.size
     if not fits and (read.min() < 0 or (read.dtype.itemsize > 2 and read.max() > np.iinfo(np.uint16).max)):
-        raise FormatError(f"{path}: {node.name}[{start}:{stop}]: coordinates {read.min()} to {read.max()}")
+        raise FormatError(f"{path}: {place}: coordinates {read.min()} to {read.max()}")
     return read.view(np.uint16) if read.dtype == np.int16 else read.astype(np.uint16, copy=False)

@@ -8,8 +8,8 @@ of time, the order of ``sensor_resolution`` and the encoding of polarity: see :m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,18 @@ from rtpipe.errors import FormatError, InputError
 from rtpipe.formats import hdf5
 from rtpipe.formats.ecm_h5 import infer
 from rtpipe.formats.ecm_h5.images import Images
+from rtpipe.formats.ecm_h5.indices import EventIndices
 from rtpipe.formats.ecm_h5.write import Writer
+from rtpipe.formats.hdf5_columns import Column
+from rtpipe.formats.hdf5_runs import Runs
 from rtpipe.formats.recording import LONGEST_S, Recording
 from rtpipe.packing import fault
 from rtpipe.types import MAX_SIDE, Array, Events, Frame, Resolution, StreamInfo
 
-__all__ = ["DESCRIPTION", "Reader", "Writer", "probe"]
+__all__ = ["DESCRIPTION", "SUFFIXES", "Reader", "Writer", "probe"]
 
 DESCRIPTION = "HDF5 with events/ and images/: RLED, EventHDR, EFNet's GoPro and REBlur"
+SUFFIXES = (".h5", ".hdf5")
 
 RUN = 1 << 18
 """Events per run, about; a multiple of the file's chunk."""
@@ -51,6 +55,7 @@ class Reader(Recording):
     (width, height); ``color`` False to read pictures of three channels as grey, True to keep them.
     ``exposure_us`` is the length of the exposure where the file does not state it (RLED): ``timestamp`` is then taken
     for its end, and ``Frame.t`` is its middle. Without it such frames have no exposure and ``t`` is ``timestamp``.
+    ``event_indices`` False leaves aside what an RLED file says of each picture's events (``Frame.window_start``).
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Reader(Recording):
         resolution: Resolution | None = None,
         exposure_us: int | None = None,
         color: bool | None = None,
+        event_indices: bool = True,
     ) -> None:
         self.path = Path(path)
         if time_unit is not None and time_unit not in infer.UNITS:
@@ -68,18 +74,21 @@ class Reader(Recording):
         if exposure_us is not None and exposure_us < 1:
             raise InputError(f"exposure_us {exposure_us}: microseconds, at least 1")
         self._file = hdf5.open_file(self.path)
+        self._columns: list[Column] = []
+        self._runs = Runs((self._microseconds, self._xs, self._ys, self._ps))
         try:
             with hdf5.reading(self.path, "its structure"):
                 self._open(time_unit, resolution, exposure_us, color)
+                self._take_indices(event_indices)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _open(self, unit: str | None, size: Resolution | None, exposure_us: int | None, color: bool | None) -> None:
         notes: list[str] = []
-        self._t, self._x, self._y, self._p = self._columns()
+        self._t, self._x, self._y, self._p = self._find_columns()
         self._n = len(self._t)
-        self._chunk = max(1, self._t.chunks[0] if self._t.chunks else RUN)
+        self._chunk = min(RUN, self._t.chunk)
         self._run = self._chunk * max(1, RUN // self._chunk)
         images = Images(self.path, self._file, "images")
         sharp = Images(self.path, self._file, "sharp_images")
@@ -114,26 +123,31 @@ class Reader(Recording):
             streams.append(StreamInfo("camera/frames", images.size, camera))
         self.streams = tuple(streams)
 
-    def _columns(self) -> list[Any]:
-        """The datasets t, x, y, p, of one length."""
+    def _take_indices(self, wanted: bool) -> None:
+        images = len(self._images) if wanted else 0
+        span = (self._n, images, self._microseconds, self._chunk)
+        self._indices = EventIndices(self.path, self._file, *span)
+        self.notes += tuple(self._indices.notes(self._images.stamp))
+
+    def _find_columns(self) -> list[Column]:
+        """The columns t, x, y, p, of one length."""
         group = hdf5.child(self.path, self._file, "events")
-        found: list[Any] = []
         for names, kinds in zip(_ALTERNATIVES.values(), ("fiu", "iu", "iu", "biuf"), strict=True):
             nodes = (hdf5.child(self.path, group, name) for name in names) if hasattr(group, "keys") else iter(())
             node = next((node for node in nodes if node is not None), None)
             if node is None:
                 raise FormatError(f"{self.path}: no events/{names[0]}; this layout has ts, xs, ys and ps there")
-            found.append(hdf5.dataset(self.path, node, kinds, (1,)))
-        if len({len(node) for node in found}) > 1:
-            lengths = ", ".join(f"{node.name} {len(node)}" for node in found)
+            self._columns.append(Column(self.path, hdf5.dataset(self.path, node, kinds, (1,))))
+        if len({len(column) for column in self._columns}) > 1:
+            lengths = ", ".join(f"{column.name} {len(column)}" for column in self._columns)
             raise FormatError(f"{self.path}: columns of different lengths: {lengths}")
-        return found
+        return self._columns
 
     def _evidence(self, images: Images) -> infer.Times:
         """What the unit of time is told from: the first and last stamps of events and pictures."""
         ends = images.stamps()
         edges = ((0, min(self._n, 4096)), (max(0, self._n - 16), self._n)) if self._n else ()
-        stamps = [hdf5.values(self.path, self._t, *edge) for edge in edges]
+        stamps = [self._t.read(*edge) for edge in edges]
         for (start, _), values in zip(edges, stamps, strict=True):
             if not np.isfinite(values).all():
                 at = int(np.argmin(np.isfinite(values)))
@@ -150,7 +164,7 @@ class Reader(Recording):
         largest = (0, 0)
         if not len(images) and (stated is None or stated[0] != stated[1]):
             for i in range(0, self._n, self._run):  # until one of the two orders is ruled out
-                x, y = (hdf5.values(self.path, column, i, min(self._n, i + self._run)) for column in (self._x, self._y))
+                x, y = (column.read(i, min(self._n, i + self._run)) for column in (self._x, self._y))
                 largest = (max(largest[0], int(x.max())), max(largest[1], int(y.max())))
                 if stated is None or max(largest) >= min(stated):
                     break
@@ -160,7 +174,7 @@ class Reader(Recording):
         """Which number means off, from the first event that is."""
         off = None
         for i in range(0, self._n, self._run):
-            _, off = infer.polarity(hdf5.values(self.path, self._p, i, min(self._n, i + self._run)), off)
+            _, off = infer.polarity(self._p.read(i, min(self._n, i + self._run)), off)
             if off is not None:
                 break
         return off
@@ -182,7 +196,7 @@ class Reader(Recording):
 
     def _microseconds(self, start: int, stop: int) -> Array:
         """The times of events ``start`` to ``stop`` as int64 µs. Raises ``FormatError`` for what is no time."""
-        values = hdf5.values(self.path, self._t, start, stop)
+        values = self._t.read(start, stop)
         t, bad = infer.microseconds(values, self._scale)
         if bad >= 0:
             raise FormatError(f"{self.path}: {self._t.name}[{start + bad}]: {values[bad]} is no time")
@@ -208,32 +222,36 @@ class Reader(Recording):
     def event_chunks(self, t0: int | None = None, t1: int | None = None) -> Iterator[Events]:
         """Events with ``t0 <= t < t1`` (µs) in order, in runs of about 260k. Raises ``FormatError`` naming the place of
         events that are off the sensor, run backwards or have no polarity."""
-        at = 0 if t0 is None else self._first_at(t0)
+        first = 0 if t0 is None else self._first_at(t0)
+        end = self._n if t1 is None else self._first_at(t1)
+        cuts = [first, *range((first // self._run + 1) * self._run, end, self._run), end]
+        bounds = list(pairwise(cuts)) if first < end else []
         newest: int | None = None
-        while at < self._n:
-            stop = min(self._n, (at // self._run + 1) * self._run)
-            events = self._read(at, stop)
+        for (at, stop), (t, x, y, p) in zip(bounds, self._runs.read(bounds), strict=True):
+            events = Events(t, x, y, self._polarity(p, at, stop))
             wrong = fault(events, self.resolution)
             if not wrong and newest is not None and events.t[0] < newest:
                 wrong = "order"
             if wrong:
                 raise FormatError(f"{self.path}: {self._words(wrong, events)} among events {at} to {stop}")
             newest = int(events.t[-1])
-            if t1 is not None and newest >= t1:
-                yield events[: int(np.searchsorted(events.t, t1))]
-                return
-            yield events
-            at = stop
+            yield events.between(-(1 << 62) if t0 is None else t0, 1 << 62 if t1 is None else t1)
 
-    def _read(self, start: int, stop: int) -> Events:
-        t = self._microseconds(start, stop)
-        x = hdf5.coordinates(self.path, self._x, start, stop)
-        y = hdf5.coordinates(self.path, self._y, start, stop)
+    def _xs(self, start: int, stop: int) -> Array:
+        return hdf5.coordinates(self.path, f"{self._x.name}[{start}:{stop}]", self._x.read(start, stop))
+
+    def _ys(self, start: int, stop: int) -> Array:
+        return hdf5.coordinates(self.path, f"{self._y.name}[{start}:{stop}]", self._y.read(start, stop))
+
+    def _ps(self, start: int, stop: int) -> Array:
+        return self._p.read(start, stop)
+
+    def _polarity(self, values: Array, start: int, stop: int) -> Array:
         try:
-            p, self._off = infer.polarity(hdf5.values(self.path, self._p, start, stop), self._off)
+            p, self._off = infer.polarity(values, self._off)
         except FormatError as error:
             raise self._placed(error, f"events {start} to {stop}: ") from error
-        return Events(t, x, y, p)
+        return p
 
     def _placed(self, error: FormatError, place: str = "") -> FormatError:
         """``error`` with the file's name and a place before it, where it has none yet."""
@@ -243,17 +261,22 @@ class Reader(Recording):
     def _words(self, wrong: str, events: Events) -> str:
         if wrong == "order":
             return "time runs backwards"
+        if wrong == "polarity":
+            return f"polarity {events.p.max()}"
         reach = (int(events.x.max()), int(events.y.max()))
         return f"coordinates up to {reach} are off the {self.resolution[0]}x{self.resolution[1]} sensor"
 
     def frames(self, t0: int | None = None, t1: int | None = None) -> Iterator[Frame]:
         """Frames with ``t0 <= t < t1`` (µs), in order of time. Raises ``FormatError`` where they are not."""
-        return self._images.between(t0, t1, "camera")
+        return self._images.between(t0, t1, "camera", self._indices.window)
 
     def truth(self, t0: int | None = None, t1: int | None = None) -> Iterator[Frame]:
         """The pictures of ``sharp_images/`` with ``t0 <= t < t1`` (µs); ``t`` is their ``timestamp``."""
         return self._sharp.between(t0, t1, "truth")
 
     def close(self) -> None:
-        """Let the file go. May be called twice."""
+        """Let the file go, when what is being read ahead has been read. May be called twice."""
+        self._runs.close()
+        for column in self._columns:
+            column.close()
         self._file.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,8 +95,15 @@ class Images:
             return Stamp(end, None, None)
         return Stamp((start + end) // 2, start, end)
 
-    def between(self, t0: int | None, t1: int | None, source: str) -> Iterator[Frame]:
-        """Pictures with ``t0 <= t < t1`` (µs) in order. Raises ``FormatError`` where their times run backwards."""
+    def between(
+        self,
+        t0: int | None,
+        t1: int | None,
+        source: str,
+        window: Callable[[int, Stamp], tuple[int, int] | None] = lambda _k, _stamp: None,
+    ) -> Iterator[Frame]:
+        """Pictures with ``t0 <= t < t1`` (µs) in order, each with what ``window`` says of it. Raises ``FormatError``
+        where their times run backwards."""
         low, high = 0, len(self)
         while t0 is not None and low < high:
             middle = (low + high) // 2
@@ -112,7 +119,16 @@ class Images:
             before = stamp
             if t1 is not None and stamp.t >= t1:
                 return
-            yield Frame(self._pixels(k), stamp.t, stamp.exposure_start, stamp.exposure_end, source)
+            start, end = window(k, stamp) or (None, None)
+            yield Frame(
+                self._pixels(k),
+                stamp.t,
+                stamp.exposure_start,
+                stamp.exposure_end,
+                source,
+                window_start=start,
+                window_end=end,
+            )
 
     def _node(self, k: int) -> Any:
         node = hdf5.dataset(self._path, hdf5.child(self._path, self._group, self._names[k]), "u", (2, 3))

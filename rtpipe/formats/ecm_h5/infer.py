@@ -98,14 +98,26 @@ def polarity(values: Array, off: int | None) -> tuple[Array, int | None]:
     before. Raises ``FormatError`` (without the file's name)."""
     if values.dtype == np.bool_:
         return values.view(np.uint8), 0
-    on = values == 1
-    zero, minus = bool(np.any(values == 0)), bool(np.any(values == -1))
-    if np.count_nonzero(on) + np.count_nonzero(values == 0) + np.count_nonzero(values == -1) != values.size:
-        odd = values[~(on | (values == 0) | (values == -1))][0]
+    on = np.empty(values.size, np.uint8)
+    known, zero, minus = _told_apart(np.ascontiguousarray(values, values.dtype.newbyteorder("=")), on)
+    if known != values.size:
+        odd = values[~((values == 1) | (values == 0) | (values == -1))][0]
         raise FormatError(f"polarity {odd}; 0 and 1 or -1 and 1 wanted")
     if (zero or off == 0) and (minus or off == -1):
         raise FormatError("polarities 0 and -1 in one file: which of them is off?")
-    return on.view(np.uint8), 0 if zero else -1 if minus else off
+    return on, 0 if zero else -1 if minus else off
+
+
+@kernel()
+def _told_apart(values: Array, on: Array) -> tuple[int, int, int]:
+    ones = zeros = minuses = 0
+    for i in range(values.size):
+        one = values[i] == 1
+        on[i] = one
+        ones += one
+        zeros += values[i] == 0
+        minuses += values[i] == -1
+    return ones + zeros + minuses, zeros, minuses
 
 
 @kernel()

@@ -1,0 +1,123 @@
+"""``event_indices`` of RLED files: which events belong to which picture, as times.
+
+Row k holds the first event of picture k's window and the one after its last; the data set means 10 ms either side of
+mid-exposure. :attr:`rtpipe.types.Frame.window_start` and ``window_end`` are times, half open: where no event outside a
+window shares its first or last event's time, slicing by them gives exactly the events that the row names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rtpipe.errors import FormatError
+from rtpipe.formats import hdf5
+from rtpipe.formats.ecm_h5.images import Stamp
+from rtpipe.types import Array
+
+Times: TypeAlias = Callable[[int, int], Array]
+"""Times (int64 µs) of the events from one index to another."""
+
+HALF_US = 10_000
+"""What RLED takes either side of mid-exposure."""
+FURTHEST_US = 10_000_000
+"""A window that reaches further from its picture belongs to another one."""
+LOOKED_AT = 200
+"""Windows that are looked at when the file is opened."""
+
+
+class EventIndices:
+    """The windows of a file's pictures; none where it has no ``event_indices``. ``chunk``: events that are decompressed
+    at once. Raises ``FormatError`` for a table that is none."""
+
+    def __init__(self, path: Path, file: Any, n_events: int, n_images: int, times: Times, chunk: int) -> None:
+        self._path, self._n, self._times, self._chunk = path, n_events, times, chunk
+        self._piece = (0, np.empty(0, np.int64))
+        self._rows = np.empty((0, 2), np.int64)
+        self._odd = np.empty(0, bool)
+        self._missing = 0
+        node = hdf5.child(path, file, "event_indices")
+        if node is None or not n_images:
+            return
+        node = hdf5.dataset(path, node, "iu", (2,))
+        if node.shape[1] != 2:
+            raise FormatError(f"{path}: event_indices holds {node.shape}; two numbers per picture wanted")
+        with hdf5.reading(path, "event_indices"):
+            rows = node[: min(len(node), n_images)]
+        self._odd = (rows[:, 0] < 0) | (rows[:, 0] > rows[:, 1]) | (rows[:, 1] > n_events)
+        self._odd[1:] |= (rows[1:] < np.maximum.accumulate(np.where(self._odd[:, None], 0, rows))[:-1]).any(axis=1)
+        self._rows = np.where(self._odd[:, None], 0, rows).astype(np.int64)
+        self._missing = n_images - len(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def notes(self, stamp: Callable[[int], Stamp]) -> list[str]:
+        """What has to be said of them; looks at the first ``LOOKED_AT``."""
+        if not len(self):
+            return []
+        said = []
+        odd = int(np.count_nonzero(self._odd))
+        if odd:
+            k = int(np.argmax(self._odd))
+            said.append(
+                f"event_indices: {odd} of {len(self)} rows are impossible (the first: {k}), their windows unknown"
+            )
+        if self._missing:
+            said.append(f"event_indices has no rows for the last {self._missing} pictures, their windows are unknown")
+        some = [k for k in range(min(len(self), LOOKED_AT)) if not self._odd[k]]
+        shared = sum(self._shares_a_time(k) for k in some)
+        if shared:
+            said.append(
+                f"event_indices: {shared} of the first {len(some)} windows begin or end among events of one time; "
+                "cut by time, they hold all of those"
+            )
+        for k in some[:1]:
+            self.window(k, stamp(k))
+        return said
+
+    def window(self, k: int, stamp: Stamp) -> tuple[int, int] | None:
+        """When picture ``k``'s window begins and ends (µs, half open), None where the file does not say.
+
+        10 ms either side of a known mid-exposure where that holds the same events; else from its first event to just
+        after its last. Raises ``FormatError`` for a window far from its picture.
+        """
+        if k >= len(self) or self._odd[k]:
+            return None
+        first, end = (int(i) for i in self._rows[k])
+        before_first, at_first = self._around(first)
+        before_end, at_end = self._around(end)
+        if stamp.exposure_start is not None:
+            start, stop = stamp.t - HALF_US, stamp.t + HALF_US
+            if before_first < start <= at_first and before_end < stop <= at_end:
+                return start, stop
+        if first == end:
+            start = stop = min(max(stamp.t - HALF_US, before_first + 1), at_first)
+        else:
+            start, stop = at_first, before_end + 1
+        if start > stop or stamp.t - start > FURTHEST_US or stop - stamp.t > FURTHEST_US:
+            raise FormatError(
+                f"{self._path}: event_indices[{k}] names events {first} to {end}, {start} to {stop} µs, but its "
+                f"picture is at {stamp.t} µs; the option event_indices false leaves them aside"
+            )
+        return start, stop
+
+    def _shares_a_time(self, k: int) -> bool:
+        first, end = (self._around(int(i)) for i in self._rows[k])
+        return bool(self._rows[k, 0] < self._rows[k, 1]) and (first[0] == first[1] or end[0] == end[1])
+
+    def _around(self, index: int) -> tuple[int, int]:
+        """The times of the events before ``index`` and at it, far away where there is none."""
+        before = self._time(index - 1) if index > 0 else -(1 << 62)
+        return before, self._time(index) if index < self._n else 1 << 62
+
+    def _time(self, index: int) -> int:
+        at, piece = self._piece
+        if not at <= index < at + len(piece):
+            at = index // self._chunk * self._chunk
+            piece = self._times(at, min(self._n, at + self._chunk))
+            self._piece = at, piece
+        return int(piece[index - at])

@@ -231,7 +231,9 @@ class Window:
 
     ``tensor`` float32 (C, H, W), the representation, or None; ``mask`` (H, W) uint8 0/1 where the representation has
     one; ``events`` the window's own events where the engine asks for representation ``"events"``; ``frame`` the
-    camera's frame the window was cut for, or None. Buffers are pooled: valid until the next window is asked for.
+    camera's frame the window was cut for, or None; ``times`` float64 (C,) the channels' own instants, from -1 to 1
+    between the edges that time is measured against, where the representation has such (``"stack"``; None where there
+    were too few events for one). Buffers are pooled: valid until the next window is asked for.
     """
 
     t_start: int
@@ -242,6 +244,7 @@ class Window:
     events: PackedEvents | None = None
     frame: Frame | None = None
     flags: FrameFlag = FrameFlag.NONE
+    times: Array | None = None
 
 
 Body: TypeAlias = Events | PackedEvents | RawEvents | Frame | Imu | Trigger | Window | None
@@ -286,11 +289,13 @@ KINDS = ("events", "frames", "imu", "triggers", "output", "picture")
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """What a stage says of a stream before its first packet: ``name`` (``"camera/events"``), ``resolution`` or None
-    where it has none (IMU, triggers), ``camera`` as far as known (model, serial)."""
+    where it has none (IMU, triggers), ``camera`` as far as known (model, serial), ``encoding`` of its
+    :class:`RawEvents` if it will send such: what takes them can make ready."""
 
     name: str
     resolution: Resolution | None = None
     camera: str = ""
+    encoding: str = ""
 
     @property
     def kind(self) -> str:

@@ -60,11 +60,14 @@ class Reader(Protocol):
         """All events with ``t0 <= t < t1`` at once (mind the memory)."""
         ...
 
-    def packets(self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None) -> Iterator[Packet]:
+    def packets(
+        self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None, *, raw: bool = False
+    ) -> Iterator[Packet]:
         """The recording as a camera would have sent it, merged over streams in order of time, cut the same way every
         time: event packets of ``packet_us`` on a grid from ``t_start`` (cut further at ``packet_events``), a watermark
         where a cell of the grid is empty, a frame after the events packet in whose cell its exposure ends, and at the
-        very end one ``end`` packet per stream. ``received_ns`` is 0: whoever sends them stamps it."""
+        very end one ``end`` packet per stream. ``received_ns`` is 0: whoever sends them stamps it. ``raw``: events are
+        the camera's own bytes, not decoded; ``InputError`` where the file has none."""
         ...
 
     def close(self) -> None:

@@ -7,17 +7,26 @@ recording's start, so that packet number n is the same packet every time it is a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from rtpipe.errors import InputError
-from rtpipe.types import Events, Frame, Imu, Packet, Trigger
+from rtpipe.types import Body, Events, Frame, Imu, Packet, RawEvents, Trigger
 
 Run: TypeAlias = Events | Imu | Trigger
 """Samples in order of time: what a stream of events, IMU samples or triggers comes in."""
 
-Piece: TypeAlias = Run | Frame
+
+class RawRun(NamedTuple):
+    """Undecoded events: ``body``, and the time of the first and the last event in it (µs)."""
+
+    body: RawEvents
+    t_first: int
+    t_last: int
+
+
+Piece: TypeAlias = Run | Frame | RawRun
 """What a stream of a recording is made of."""
 
 _R = TypeVar("_R", bound=Run)
@@ -64,7 +73,7 @@ class _Runs:
             if run is None:
                 self._run = None
                 return None
-            assert not isinstance(run, Frame)
+            assert not isinstance(run, Frame | RawRun)
             self._run, self._at = run, 0
         return self._run
 
@@ -86,6 +95,30 @@ class _Runs:
             room -= stop - self._at
             self._at = stop
         return _join(parts) if parts else None
+
+
+class _RawRuns:
+    """A stream of undecoded runs, each taken whole where its first event is."""
+
+    def __init__(self, runs: Iterator[Piece]) -> None:
+        self._runs = runs
+        self._next = next(runs, None)
+
+    def next_time(self) -> int | None:
+        """When the next event is (µs), None at the end."""
+        return None if self._next is None else self._run().t_first
+
+    def take(self, until: int, limit: int) -> RawRun | None:  # noqa: ARG002
+        """The next run, if it begins before ``until`` (µs); it is not cut."""
+        if self._next is None or self._run().t_first >= until:
+            return None
+        run = self._run()
+        self._next = next(self._runs, None)
+        return run
+
+    def _run(self) -> RawRun:
+        assert isinstance(self._next, RawRun)
+        return self._next
 
 
 class _Frames:
@@ -120,7 +153,7 @@ class _Numbered:
         self._seq = 0
         self._t_last: int | None = None
 
-    def packet(self, body: Piece | None, t_first: int, t_last: int, *, end: bool = False) -> Packet:
+    def packet(self, body: Body, t_first: int, t_last: int, *, end: bool = False) -> Packet:
         """The stream's next packet."""
         if self._t_last is not None:
             t_last = max(t_last, self._t_last)
@@ -136,6 +169,7 @@ def cut_packets(
     packet_us: int = 2000,
     packet_events: int = 100_000,
     t0: int | None = None,
+    raw: bool = False,
 ) -> Iterator[Packet]:
     """The packets of a recording, merged over ``streams`` (name to runs or frames, each in order of time).
 
@@ -153,14 +187,19 @@ def cut_packets(
 
     With ``t0`` (µs) the streams are expected to begin there; the grid stays, the first cell is cut short. Bodies are
     views of the runs where a packet lies within one. Memory: one run per stream and one packet.
+
+    ``raw``: events streams are of :class:`RawRun`, one packet each, sent in the cell of its first event.
     """
     if packet_us < 1 or packet_events < 1:
         raise InputError(f"packet_us and packet_events must be at least 1, not {packet_us} and {packet_events}")
     numbered = {name: _Numbered(name) for name in streams}
-    events = {name: _Runs(runs) for name, runs in streams.items() if name.endswith("/events")}
+    source_of = _RawRuns if raw else _Runs
+    events: dict[str, _Runs | _RawRuns] = {
+        name: source_of(runs) for name, runs in streams.items() if name.endswith("/events")
+    }
     samples = {name: _Runs(runs) for name, runs in streams.items() if name.endswith(("/imu", "/triggers"))}
     frames = {name: _Frames(runs) for name, runs in streams.items() if name not in events and name not in samples}
-    everything: list[_Runs | _Frames] = [*events.values(), *samples.values(), *frames.values()]
+    everything: list[_Runs | _RawRuns | _Frames] = [*events.values(), *samples.values(), *frames.values()]
 
     begin = t_start if t0 is None else max(t0, t_start)
     end = begin
@@ -175,16 +214,17 @@ def cut_packets(
         end = t_start + (cell + 1) * packet_us
         for name, runs in events.items():
             empty = True
-            while (body := runs.take(end, packet_events)) is not None:
+            while (taken := runs.take(end, packet_events)) is not None:
                 empty = False
+                body, first, last = taken if isinstance(taken, RawRun) else (taken, int(taken.t[0]), int(taken.t[-1]))
                 following = runs.next_time()
-                t_last = end if following is None or following >= end else int(body.t[-1])
-                yield numbered[name].packet(body, int(body.t[0]), t_last)
+                t_last = max(end, last) if following is None or following >= end else last
+                yield numbered[name].packet(body, first, t_last)
             if empty:
                 yield numbered[name].packet(None, max(begin, end - packet_us), end)
         for name, runs in samples.items():
-            if (body := runs.take(end, packet_events)) is not None:
-                yield numbered[name].packet(body, int(body.t[0]), end)
+            if (samples_ := runs.take(end, packet_events)) is not None:
+                yield numbered[name].packet(samples_, int(samples_.t[0]), end)
         for name, source in frames.items():
             while (frame := source.take(end)) is not None:
                 exposed = frame.t if frame.exposure_start is None else frame.exposure_start

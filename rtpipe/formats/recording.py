@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from rtpipe.formats.packets import Piece, cut_packets
+from rtpipe.errors import InputError
+from rtpipe.formats.packets import Piece, RawRun, cut_packets
 from rtpipe.types import Events, Frame, Imu, Packet, Resolution, StreamInfo, Trigger, Window
 
 LONGEST_S = 31 * 24 * 3600
@@ -87,10 +88,22 @@ class Recording(ABC):
         """All events with ``t0 <= t < t1`` (µs) at once: mind the memory (13 bytes each)."""
         return Events.concatenate(self.event_chunks(t0, t1))
 
-    def packets(self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None) -> Iterator[Packet]:
+    def raw_runs(self, packet_us: int, t0: int | None = None) -> Iterator[RawRun]:  # noqa: ARG002
+        """The camera's own bytes, not decoded, in runs of about ``packet_us`` (on the grid of :meth:`packets`, where
+        the file does not say otherwise), those that begin at ``t0`` (µs) or later. ``InputError`` where there are
+        none."""
+        raise InputError(f"{self.path}: holds no camera's own bytes that could be passed on: leave raw out")
+
+    def packets(
+        self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None, *, raw: bool = False
+    ) -> Iterator[Packet]:
         """The recording as a camera would have sent it, cut the same way every time: see
-        :func:`rtpipe.formats.packets.cut_packets`. ``received_ns`` is 0: whoever sends them stamps it."""
-        return cut_packets(self.pieces(t0), self.t_start, self.t_end, packet_us, packet_events, t0)
+        :func:`rtpipe.formats.packets.cut_packets`. ``received_ns`` is 0: whoever sends them stamps it. ``raw``: events
+        as :meth:`raw_runs` has them; ``InputError`` where there are none."""
+        pieces = self.pieces(t0)
+        if raw:
+            pieces |= {name: self.raw_runs(packet_us, t0) for name in pieces if name.endswith("/events")}
+        return cut_packets(pieces, self.t_start, self.t_end, packet_us, packet_events, t0, raw)
 
     @abstractmethod
     def close(self) -> None:

@@ -58,12 +58,13 @@ class Offer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     start: _Whole
     sent: _Pair
     dropped: Annotated[dict[_Name, _Pair], Meta(max_length=64)]
+    encoding: Annotated[str, Meta(max_length=64)] = ""
 
     @property
     def info(self) -> StreamInfo:
         """The same as the stages know it."""
         resolution: Resolution | None = self.resolution
-        return StreamInfo(self.name, resolution, self.camera)
+        return StreamInfo(self.name, resolution, self.camera, self.encoding)
 
 
 class Welcome(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

@@ -262,6 +262,7 @@ class Publisher:
                         start,
                         (counters.sent.packets, counters.sent.events),
                         {reason: (n.packets, n.events) for reason, n in counters.dropped.items()},
+                        info.encoding,
                     )
                 )
         welcome = Welcome(

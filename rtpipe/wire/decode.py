@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rtpipe import raw
 from rtpipe.errors import WireError
 from rtpipe.packing import columns as event_columns
 from rtpipe.packing import fault
@@ -32,7 +33,6 @@ from rtpipe.wire.head import (
     MAX_PAYLOAD,
     NOTHING,
     PACKED8,
-    RAW,
     TRIGGER,
     TRIGGER_BYTES,
     Head,
@@ -62,8 +62,8 @@ def decode(parts: Sequence[Part], resolution: Resolution | None) -> Packet:
         opener = _OPENERS.get(head.encoding)
         if opener is None:
             raise WireError("encoding", f"{stream}: encoding {head.encoding[:40]!r} is not known to this version")
-        raw = head.encoding in RAW
-        misplaced = (head.t0 and not raw and head.encoding != PACKED8) or (head.state and not raw)
+        own = head.encoding in raw.MOST
+        misplaced = (head.t0 and not own and head.encoding != PACKED8) or (head.state and not own)
         if misplaced or (head.frame is not None) != (head.encoding == IMAGE):
             raise WireError("header", f"{stream} packet {head.seq}: fields that do not belong to {head.encoding!r}")
         body = opener(head, parts[2], resolution)
@@ -100,20 +100,17 @@ def _events(head: Head, part: Part, resolution: Resolution | None) -> PackedEven
 
 
 def _raw(head: Head, part: Part, resolution: Resolution | None) -> RawEvents:
-    """A camera's own bytes, whole words of them: what is in them is checked where they are decoded."""
-    from rtpipe import encodings
-
-    word, most = RAW[head.encoding]
-    size = len(part)
-    if size > MAX_PAYLOAD:
-        raise WireError("size", f"packet {head.seq}: {size} bytes of {head.encoding}")
-    if size % word or head.n > size // word * most:
-        raise WireError("length", f"packet {head.seq}: {head.n} events cannot be in {size} bytes of {head.encoding}")
-    if len(head.state) != len(encodings.load(head.encoding).INITIAL):
-        raise WireError("length", f"packet {head.seq}: {len(head.state)} bytes are no state of {head.encoding}")
+    """A camera's own bytes: what is in them is checked where they are decoded (:func:`rtpipe.raw.opened`)."""
     if resolution is None:
         raise WireError("resolution", f"packet {head.seq}: events of a stream that has no resolution")
-    return RawEvents(head.encoding, head.state, _aligned8(_bytes(part, size, head)), head.n, head.t0)
+    data = _aligned8(_bytes(part, len(part), head))
+    body = RawEvents(head.encoding, head.state, data, head.n, head.t0)
+    wrong = raw.fault(body)
+    if wrong:
+        raise WireError(
+            wrong, f"packet {head.seq}: {head.n} events in {len(data)} bytes of {head.encoding}: bad {wrong}"
+        )
+    return body
 
 
 def _frame(head: Head, part: Part, resolution: Resolution | None) -> Frame:
@@ -175,5 +172,5 @@ _OPENERS: dict[str, Callable[[Head, Part, Resolution | None], Body]] = {
     IMAGE: _frame,
     IMU: _imu,
     TRIGGER: _trigger,
-    **dict.fromkeys(RAW, _raw),
+    **dict.fromkeys(raw.MOST, _raw),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from rtpipe import raw
 from rtpipe.errors import WireError
 from rtpipe.packing import pack_into
 from rtpipe.types import MAX_SIDE, Array, Counters, Events, Frame, Imu, PackedEvents, Packet, RawEvents, Trigger
@@ -15,12 +16,9 @@ from rtpipe.wire.head import (
     IMAGE,
     IMU,
     IMU_BYTES,
-    MAX_EVENTS,
     MAX_PAYLOAD,
-    MAX_STATE,
     NOTHING,
     PACKED8,
-    RAW,
     TRIGGER,
     TRIGGER_BYTES,
     VERSION,
@@ -82,7 +80,11 @@ def prepare(packet: Packet, buffer: Callable[[int], Array] = _new) -> Prepared:
             raise WireError(wrong, f"{packet.stream} packet {packet.seq}: events with bad {wrong} cannot be sent")
     elif isinstance(body, RawEvents):
         encoding, n, t0, state = body.encoding, len(body), int(body.t0), body.state
-        _check_raw(body)
+        wrong = raw.fault(body)
+        if wrong:
+            raise WireError(
+                wrong, f"{packet.stream} packet {packet.seq}: a run of {encoding[:40]!r} with a bad {wrong}"
+            )
         payload = buffer(len(body.data))
         payload[:] = body.data
     elif isinstance(body, Frame):
@@ -116,17 +118,6 @@ def prepare(packet: Packet, buffer: Callable[[int], Array] = _new) -> Prepared:
 def _bounded(size: int) -> None:
     if size > MAX_PAYLOAD:
         raise WireError("size", f"a packet of {size} bytes: at most {MAX_PAYLOAD} can travel, cut it")
-
-
-def _check_raw(body: RawEvents) -> None:
-    if body.encoding not in RAW:
-        raise WireError("encoding", f"camera bytes in {body.encoding[:40]!r} cannot travel; there is {', '.join(RAW)}")
-    word, most = RAW[body.encoding]
-    if body.data.dtype != np.uint8 or body.data.ndim != 1 or len(body.data) % word or len(body.state) > MAX_STATE:
-        raise WireError("length", f"camera bytes must be uint8 in whole words of {word}, their state {MAX_STATE} bytes")
-    if not 0 <= body.n <= min(MAX_EVENTS, len(body.data) // word * most):
-        raise WireError("size", f"{body.n} events cannot be in {len(body.data)} bytes of {body.encoding}")
-    _bounded(len(body.data))
 
 
 def _column(values: Array, dtype: str, shape: tuple[int, ...]) -> Array:

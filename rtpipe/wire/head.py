@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from rtpipe import raw
 from rtpipe.errors import WireError
 from rtpipe.types import MAX_SIDE
 
@@ -14,18 +15,15 @@ VERSION = 1
 """The first element of every header. A receiver refuses every other one by the name ``"version"``."""
 
 NOTHING, PACKED8, IMAGE, IMU, TRIGGER = "none", "packed8", "image", "imu", "trigger"
-"""What the header's ``encoding`` may be, beside :data:`RAW`."""
+"""What the header's ``encoding`` may be, beside the encodings of :mod:`rtpipe.raw`."""
 
-RAW = {"evt2": (4, 1), "evt21": (8, 32), "evt3": (2, 12)}
-"""A camera's own bytes: how long a word is, and how many events one can hold at the most."""
-
-EVENTS = frozenset((PACKED8, *RAW))
+EVENTS = frozenset((PACKED8, *raw.MOST))
 """Encodings whose ``n`` counts events."""
 
 EVENT_BYTES, IMU_BYTES, TRIGGER_BYTES = 8, 36, 10
-MAX_EVENTS = 1 << 24
+MAX_EVENTS = raw.MAX_EVENTS
 """Events, samples or signals in one packet, at the most."""
-MAX_PAYLOAD = MAX_EVENTS * EVENT_BYTES
+MAX_PAYLOAD = raw.MAX_BYTES
 """Bytes of payload in one packet, at the most (128 MiB); also bounds a picture."""
 MAX_STATE = 64
 """Bytes of a decoder's state, at the most."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from rtpipe.formats.later import later
 from rtpipe.formats.mcap.totals import Span
 from rtpipe.formats.packets import Piece, cut_packets
-from rtpipe.types import Events, Frame, Imu, Packet, Trigger
+from rtpipe.types import Packet
 
 
 class Feed:
@@ -31,6 +32,7 @@ def cut_epochs(
     packet_us: int,
     packet_events: int,
     t0: int | None = None,
+    raw: bool = False,
 ) -> Iterator[Packet]:
     """The packets of every span as :func:`rtpipe.formats.packets.cut_packets` cuts them, from ``t0`` (µs) on in the
     first one; ``seq`` goes on, ``epoch`` counts the spans from 0. Where a span begins before the one before it has
@@ -42,7 +44,7 @@ def cut_epochs(
         runs = {name: feed.run(span.epoch) for name, feed in feeds.items()}
         by = 0 if newest is None else max(newest - span.t_first, 0)
         begin = t0 if number == 0 else None
-        for packet in cut_packets(runs, span.t_first, span.t_last, packet_us, packet_events, begin):
+        for packet in cut_packets(runs, span.t_first, span.t_last, packet_us, packet_events, begin, raw):
             if packet.end and number + 1 < len(spans):
                 continue
             made = replace(packet, seq=seqs[packet.stream], epoch=number) if number else packet
@@ -53,11 +55,4 @@ def cut_epochs(
 
 
 def _later(packet: Packet, by: int) -> Packet:
-    body = packet.body
-    if isinstance(body, Frame):
-        start = None if body.exposure_start is None else body.exposure_start + by
-        end = None if body.exposure_end is None else body.exposure_end + by
-        body = replace(body, t=body.t + by, exposure_start=start, exposure_end=end)
-    elif isinstance(body, Events | Imu | Trigger):
-        body = replace(body, t=body.t + by)
-    return replace(packet, t_first=packet.t_first + by, t_last=packet.t_last + by, body=body)
+    return replace(packet, t_first=packet.t_first + by, t_last=packet.t_last + by, body=later(packet.body, by))

@@ -11,10 +11,12 @@ import msgspec
 import numpy as np
 
 from rtpipe.formats.mcap.events import CONTINUED, MAX_EVENTS, unsqueeze_packets
-from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
+from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, RAW, TRIGGERS, MessageType
+from rtpipe.formats.mcap.raw import is_raw
 from rtpipe.formats.mcap.read import ContainerFile, Messages
 from rtpipe.formats.mcap.records import Contents, Damaged
 from rtpipe.formats.mcap.totals import FURTHEST, LONGEST_US, Total, counters_told
+from rtpipe.raw import MAX_EVENTS as MAX_RAW
 from rtpipe.types import KINDS, MAX_SIDE, Array, Resolution, StreamInfo
 
 PREFIX = "rtpipe/"
@@ -29,11 +31,12 @@ Decoded = dict[str, Any]
 
 @dataclass
 class StreamIndex:
-    """One stream: its message channels (frames: info and picture) and what there is of it."""
+    """One stream: its message channels (frames: info and picture; events: columns and raw) and what there is of it."""
 
     info: StreamInfo
     channel: int = -1
     picture: int = -1
+    raw: int = -1
     total: Total = field(default_factory=Total)
     waiting: Decoded | None = None
 
@@ -45,7 +48,7 @@ class StreamIndex:
     @property
     def channels(self) -> set[int]:
         """The channels that carry the stream."""
-        return {self.channel, self.picture} - {-1}
+        return {self.channel, self.picture, self.raw} - {-1}
 
     def whole(self, messages: Messages) -> Iterator[tuple[Decoded, memoryview | None]]:
         """The stream's decoded messages, a frame's with its picture. A frame whose picture is not there is left out.
@@ -57,6 +60,8 @@ class StreamIndex:
                     self.waiting = fields
                 else:
                     yield fields, None
+            elif channel == self.raw:
+                yield RAW.decode(data), None
             elif channel == self.picture and self.waiting is not None:
                 fields, self.waiting = self.waiting, None
                 yield fields, data
@@ -99,6 +104,8 @@ class Index:
                 stream.channel = number
             elif channel.schema == PICTURE.name and stream.type is FRAME:
                 stream.picture = number
+            elif channel.schema == RAW.name and stream.type is EVENTS:
+                stream.raw = number
             else:
                 continue
             self.streams[name] = stream
@@ -129,8 +136,8 @@ class Index:
 
 def packet_rows(stream: StreamIndex, fields: Decoded) -> Array:
     """The packets of a message, int64 (packets, 6): seq, t_first, t_last, received_ns, elements, flags."""
-    if stream.type is FRAME:
-        n = 1 if fields["picture"] else 0
+    if stream.type is FRAME or is_raw(fields):
+        n = elements(stream, fields)
         span = [fields[name] for name in ("seq", "t_first", "t_last", "received_ns")]
         if span[0] >= 1 << 62:
             raise Damaged("a packet has an impossible number")
@@ -161,7 +168,7 @@ def span_of(stream: StreamIndex, fields: Decoded) -> tuple[int, int]:
 
 def _count(stream: StreamIndex, fields: Decoded) -> None:
     n, epoch = elements(stream, fields), fields["epoch"]
-    if n > MAX_EVENTS:
+    if n > (MAX_RAW if is_raw(fields) else MAX_EVENTS):
         raise Damaged("a message claims too many events")
     for row in packet_rows(stream, fields).tolist():
         stream.total.packet(row[0], epoch, bool(row[5] & CONTINUED))

@@ -24,11 +24,13 @@ _SIZES = {"B": 1, "i": 4, "I": 4, "q": 8, "Q": 8}
 @dataclass(frozen=True)
 class MessageType:
     """A message type: ``name`` and ``fields`` (type, name, comment) in the order in which they are written. ``schema``
-    is derived unless given (a nested type, here flattened)."""
+    is derived unless given (a nested type, here flattened). The last ``later`` fields are missing in files written
+    before there were any: numbers then, read as 0."""
 
     name: str
     fields: tuple[tuple[str, str, str], ...]
     text: str = ""
+    later: int = 0
 
     @property
     def schema(self) -> str:
@@ -67,7 +69,10 @@ class MessageType:
         if bytes(data[:4]) != ENCAPSULATION:
             raise Damaged("a message is not little-endian CDR")
         fields, at, found = Fields(data[4:]), 0, {}
-        for kind, name, _ in self.fields:
+        for number, (kind, name, _) in enumerate(self.fields):
+            if number >= len(self.fields) - self.later and not fields:
+                found[name] = False if kind == "bool" else 0
+                continue
             code = _SCALARS.get(kind, "I")
             pad = -at % _SIZES[code]
             fields.bytes_(pad)
@@ -107,6 +112,26 @@ EVENTS = MessageType(
         ("uint8[]", "dt", "blosc2: unsigned time differences of 1, 2 or 4 bytes, us"),
         ("uint8[]", "x", "blosc2: uint16, each column XOR the one before"),
         ("uint8[]", "y", "blosc2: uint16, row | polarity << 15, each XOR the one before"),
+        _COUNTERS,
+    ),
+)
+
+RAW = MessageType(
+    "rtpipe_msgs/msg/RawEvents",
+    (
+        ("uint64", "seq", "the packet's number in its stream"),
+        ("int64", "t_first", "us, camera clock: the packet's span"),
+        ("int64", "t_last", "us"),
+        ("int64", "received_ns", "CLOCK_MONOTONIC when it reached the recording host"),
+        ("uint32", "epoch", "grows where time jumped"),
+        ("bool", "end", "the stream's last packet"),
+        ("uint32", "n", "number of events in data"),
+        ("int64", "t0", "us: the first event's time"),
+        ("int64", "t1", "us: the last event's time"),
+        ("int64", "offset", "us, added to every time in data"),
+        ("string", "encoding", "evt2, evt21 or evt3; empty where only time went by"),
+        ("uint8[]", "state", "the decoder's before the first byte of data"),
+        ("uint8[]", "data", "the camera's own bytes, whole words"),
         _COUNTERS,
     ),
 )
@@ -157,7 +182,12 @@ FRAME = MessageType(
         ("string", "encoding", "mono8, mono16, bgr8 or bgr16"),
         ("string", "source", "camera, or the engine's name"),
         _COUNTERS,
+        ("bool", "has_window_start", ""),
+        ("bool", "has_window_end", ""),
+        ("int64", "window_start", "us: the events that belong to the picture, from here"),
+        ("int64", "window_end", "us: up to here, not included"),
     ),
+    later=4,
 )
 
 _PARTS = """std_msgs/Header header

@@ -17,6 +17,8 @@ MAX_BYTES = 1 << 27
 """No picture is larger once decoded."""
 _KINDS = {"mono8": (8, 0), "mono16": (16, 0), "bgr8": (8, 2), "bgr16": (16, 2)}
 """A PNG's bit depth and colour type."""
+_INSTANTS = ("exposure_start", "exposure_end", "window_start", "window_end")
+"""What a frame may say of itself, or not, in µs."""
 _FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 """On frames of a DAVIS346 a sixth smaller and a fifth faster than zlib's own strategy at any level."""
 
@@ -34,13 +36,16 @@ def encode_frame(packet: Packet, epoch: int) -> tuple[bytes, bytes | None]:
     """The frame's :data:`FRAME` and :data:`PICTURE` messages; no picture for a packet without a body. ``ValueError``
     for an image that cannot be kept."""
     frame = packet.body
-    values: dict[str, Any] = dict.fromkeys(("t", "exposure_start", "exposure_end", "width", "height", "flags"), 0)
-    values |= {"has_exposure_start": False, "has_exposure_end": False, "encoding": "", "source": ""}
+    values: dict[str, Any] = dict.fromkeys(("t", "width", "height", "flags"), 0)
+    values |= (
+        dict.fromkeys(_INSTANTS, 0) | {f"has_{name}": False for name in _INSTANTS} | {"encoding": "", "source": ""}
+    )
     picture = None
     if isinstance(frame, Frame):
         values |= {"encoding": encoding_of(frame.image), "source": frame.source, "flags": int(frame.flags)}
         values |= {"t": frame.t, "width": frame.resolution[0], "height": frame.resolution[1]}
-        for name, instant in (("exposure_start", frame.exposure_start), ("exposure_end", frame.exposure_end)):
+        for name in _INSTANTS:
+            instant = getattr(frame, name)
             values |= {"has_" + name: instant is not None, name: instant or 0}
         if frame.image.nbytes > MAX_BYTES:
             raise ValueError(f"a frame of {frame.image.nbytes:,} bytes is too large to be recorded")
@@ -82,6 +87,5 @@ def decode_frame(info: dict[str, Any], data: memoryview) -> Frame:
         raise Damaged("a picture cannot be decoded") from error
     if image is None or image.shape != shape or image.itemsize * 8 != kind[0]:
         raise Damaged("a picture cannot be decoded")
-    start = info["exposure_start"] if info["has_exposure_start"] else None
-    end = info["exposure_end"] if info["has_exposure_end"] else None
-    return Frame(image, info["t"], start, end, info["source"], FrameFlag(info["flags"] & 15))
+    instants = {name: info[name] if info["has_" + name] else None for name in _INSTANTS}
+    return Frame(image, info["t"], source=info["source"], flags=FrameFlag(info["flags"] & 15), **instants)

@@ -13,11 +13,12 @@ from rtpipe.formats.mcap.epochs import cut_epochs
 from rtpipe.formats.mcap.events import restore
 from rtpipe.formats.mcap.index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
 from rtpipe.formats.mcap.pictures import decode_frame
+from rtpipe.formats.mcap.raw import is_raw, raw_of, restore_raw
 from rtpipe.formats.mcap.read import ContainerFile, Messages
 from rtpipe.formats.mcap.records import Damaged
 from rtpipe.formats.mcap.totals import LONGEST_US, Span
 from rtpipe.formats.mcap.write import clamp_ns
-from rtpipe.formats.packets import Piece
+from rtpipe.formats.packets import Piece, RawRun
 from rtpipe.formats.recording import Recording
 from rtpipe.types import Array, Events, Frame, Imu, Packet, StreamInfo, Trigger
 
@@ -27,7 +28,7 @@ TRUTH = "truth"
 _CACHED = 4
 """Chunks kept in memory: the streams of a recording are read side by side."""
 
-_P = TypeVar("_P", Events, Imu, Trigger, Frame)
+_P = TypeVar("_P", Events, Imu, Trigger, Frame, RawRun)
 _Found = tuple[int, Decoded, memoryview | None]
 
 
@@ -44,6 +45,7 @@ class Reader(Recording):
         self.path = Path(path)
         self._file = ContainerFile(self.path)
         self._cache: dict[int, Messages] = {}
+        self._noise: dict[tuple[int, int], int] = {}
         try:
             self._index = Index(self._file)
             self._describe(source)
@@ -75,7 +77,7 @@ class Reader(Recording):
             notes.append(f"time jumped {len(self._spans) - 1} times (a loop, a seek or a camera that came back)")
         if not self._spans:
             notes.append("holds nothing: no event, frame or sample was recorded")
-        self.notes = tuple(notes)
+        self.notes = self._told = tuple(notes)
         self.t_start = min((span.t_first for span in self._spans), default=0)
         self.t_end = max((span.t_last for span in self._spans), default=0)
         sizes = [i.resolution for i in (*self.streams, *self.recorded) if i.resolution is not None]
@@ -135,25 +137,38 @@ class Reader(Recording):
             with _Named(self.path):
                 yield fields["epoch"], packet_rows(self._index.streams[stream], fields)
 
-    def packets(self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None) -> Iterator[Packet]:
+    def packets(
+        self, packet_us: int = 2000, packet_events: int = 100_000, t0: int | None = None, *, raw: bool = False
+    ) -> Iterator[Packet]:
         """As :func:`rtpipe.formats.packets.cut_packets` cuts them, epoch by epoch where time jumped, never back in
         time (:func:`rtpipe.formats.mcap.epochs.cut_epochs`); with ``t0`` from the first epoch on that reaches it."""
         spans = [span for span in self._spans if t0 is None or span.t_last >= t0] or self._spans[-1:]
         for span in spans:
             if span.t_last - span.t_first > LONGEST_US:
                 raise FormatError(f"{self.path}: its streams lie more than {LONGEST_US // 86_400_000_000} days apart")
-        streams = {info.name: self._by_epoch(info, t0) for info in self.streams}
-        return cut_epochs(streams, spans, packet_us, packet_events, t0)
+        streams = {info.name: self._by_epoch(info, t0, raw) for info in self.streams}
+        return cut_epochs(streams, spans, packet_us, packet_events, t0, raw)
+
+    def raw_runs(self, packet_us: int, t0: int | None = None) -> Iterator[RawRun]:  # noqa: ARG002
+        """The camera's own bytes in the packets in which they were recorded, those that begin at ``t0`` (µs) or later.
+        ``InputError`` where events were recorded otherwise."""
+        return (run for info in self.streams if info.kind == "events" for _, run in self._raw_by_epoch(info, t0))
 
     def close(self) -> None:
         """Let the file go. May be called twice."""
         self._cache.clear()
         self._file.close()
 
-    def _by_epoch(self, info: StreamInfo, t0: int | None) -> Iterator[tuple[int, Piece]]:
+    def _raw_by_epoch(self, info: StreamInfo, t0: int | None) -> Iterator[tuple[int, RawRun]]:
+        stream = self._index.streams[info.name]
+        if stream.raw < 0:
+            super().raw_runs(0)  # says that there are none
+        return self._read(stream, self._raw_run, t0, None)
+
+    def _by_epoch(self, info: StreamInfo, t0: int | None, raw: bool) -> Iterator[tuple[int, Piece]]:
         stream = self._index.streams[info.name]
         if info.kind == "events":
-            return iter(self._read(stream, self._events, t0, None))
+            return self._raw_by_epoch(info, t0) if raw else self._read(stream, self._events, t0, None)
         if info.kind == "imu":
             return iter(self._read(stream, self._imu, t0, None))
         if info.kind == "triggers":
@@ -198,7 +213,7 @@ class Reader(Recording):
     def _messages(self, stream: StreamIndex, t0: int | None) -> Iterator[_Found]:
         """Chunk's byte, decoded message and picture, of the chunks that may reach ``t0`` (µs)."""
         start = -1 if t0 is None else clamp_ns(t0)
-        reading = StreamIndex(stream.info, stream.channel, stream.picture)
+        reading = StreamIndex(stream.info, stream.channel, stream.picture, stream.raw)
         for place in self._index.chunks:
             if place.end < start or (place.channels is not None and not place.channels & stream.channels):
                 continue
@@ -209,9 +224,21 @@ class Reader(Recording):
             with _Named(self.path):
                 yield from ((place.offset, *found) for found in reading.whole(self._cache[place.offset]))
 
-    @staticmethod
-    def _events(found: _Found, stream: StreamIndex) -> Events:
-        return restore(found[1], stream.info.resolution or (0, 0))
+    def _events(self, found: _Found, stream: StreamIndex) -> Events:
+        size = stream.info.resolution or (0, 0)
+        if not is_raw(found[1]):
+            return restore(found[1], size)
+        events, refused = restore_raw(found[1], size)
+        if refused:
+            self._noise[found[1]["epoch"], found[1]["seq"]] = sum(refused.values())
+            noise = f"{sum(self._noise.values()):,} events off the sensor or out of order were left out so far"
+            self.notes = (*self._told, noise)
+        return events
+
+    def _raw_run(self, found: _Found, stream: StreamIndex) -> RawRun:
+        if not is_raw(found[1]):
+            raise InputError(f"{self.path}: not all of its events are a camera's own bytes: leave raw out")
+        return RawRun(raw_of(found[1]), *span_of(stream, found[1]))
 
     @staticmethod
     def _imu(found: _Found, _: StreamIndex) -> Imu:
@@ -255,6 +282,8 @@ def _between(piece: _P, t0: int | None, t1: int | None) -> _P | None:
     """``piece`` with ``t0 <= t < t1``, None where nothing is left."""
     if isinstance(piece, Frame):
         return piece if (t0 is None or piece.t >= t0) and (t1 is None or piece.t < t1) else None
+    if isinstance(piece, RawRun):
+        return piece if t0 is None or piece.t_first >= t0 else None
     if isinstance(piece, Events):
         low = 0 if t0 is None else int(np.searchsorted(piece.t, t0))
         high = len(piece) if t1 is None else int(np.searchsorted(piece.t, t1))

@@ -9,12 +9,13 @@ import numpy as np
 
 from rtpipe.errors import InputError
 from rtpipe.formats.mcap.events import BATCH, CONTINUED, END, MAX_PACKETS, EventColumns, squeeze_packets
-from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, TRIGGERS, MessageType
+from rtpipe.formats.mcap.messages import EVENTS, FRAME, IMU, PICTURE, RAW, TRIGGERS, MessageType
 from rtpipe.formats.mcap.pictures import encode_frame
-from rtpipe.formats.mcap.totals import Total, check_span, counters_json, epoch_for, note_counters
+from rtpipe.formats.mcap.raw import encode_raw, span_of
+from rtpipe.formats.mcap.totals import FURTHEST, Total, check_span, counters_json, epoch_for, note_counters
 from rtpipe.formats.mcap.write import Container, clamp_ns
 from rtpipe.packing import LONGEST_US, fault, pack
-from rtpipe.types import MAX_SIDE, Counters, Events, Frame, Imu, PackedEvents, Packet, StreamInfo, Trigger
+from rtpipe.types import MAX_SIDE, Counters, Events, Frame, Imu, PackedEvents, Packet, RawEvents, StreamInfo, Trigger
 
 SAMPLES = 1 << 12
 """IMU samples or triggers in one message, at most (a larger packet makes a larger one)."""
@@ -89,16 +90,21 @@ class _Batches(ABC):
 
 
 class EventStream(_Batches):
-    """A stream of events."""
+    """A stream of events, as columns or as a camera's own bytes."""
 
     def __init__(self, declared: Declared, stream: StreamInfo, codec: str) -> None:
         super().__init__(declared, stream, EVENTS, codec)
+        self._declared, self._stream = declared, stream
+        self._raw_channel = -1
         self._resolution = stream.resolution or (MAX_SIDE, MAX_SIDE)
         self._columns = EventColumns(self._resolution)
 
     def add(self, packet: Packet) -> None:
         """Take a packet of events, or one without a body."""
         body = packet.body
+        if isinstance(body, RawEvents) or (body is None and self._raw_channel >= 0 and not self._rows):
+            self._add_raw(packet)
+            return
         if isinstance(body, PackedEvents):
             parts = [body] if body.dt.size else []
         elif isinstance(body, Events):
@@ -119,6 +125,22 @@ class EventStream(_Batches):
             self._take(packet, part, last=part is parts[-1])
         if not parts:
             self._row(packet, 0)
+
+    def _add_raw(self, packet: Packet) -> None:
+        span = span_of(packet)
+        if span is not None:
+            check_span(*span)
+        epoch = epoch_for(self.total, packet.epoch, None if span is None else span[0], ordered=True)
+        data = encode_raw(packet, epoch, span)
+        if self._raw_channel < 0:
+            self._raw_channel = self._declared.channel(self._stream, RAW, "/raw")
+        self.flush()
+        time = clamp_ns(max(packet.t_last, span[1] if span is not None else packet.t_last))
+        self._container.message(self._raw_channel, packet.seq, time, data)
+        self.total.packet(packet.seq, epoch)
+        note_counters(self.total, packet.counters)
+        if span is not None:
+            self.total.add(epoch, packet.n_events, *span)
 
     def _take(self, packet: Packet, part: PackedEvents, last: bool) -> None:
         columns, at, n = self._columns, 0, part.dt.size
@@ -202,6 +224,8 @@ class PictureStream:
         span = _span(frame) if frame is not None else None
         if span is not None:
             check_span(*span)
+        if frame is not None and any(abs(t or 0) >= FURTHEST for t in (frame.window_start, frame.window_end)):
+            raise ValueError("a frame's window lies impossibly far away")
         epoch = epoch_for(self.total, packet.epoch, None if span is None else span[0])
         info, picture = encode_frame(packet, epoch)
         self.total.packet(packet.seq, epoch)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rtpipe.types import Events, Frame, Imu, PackedEvents, Packet, Trigger, Window
     from rtpipe.window.count import event_count
     from rtpipe.window.scer import scer
+    from rtpipe.window.stack import equal_count_stack
     from rtpipe.window.time_surface import time_surface
+    from rtpipe.window.two_polarity import two_polarity_voxel_grid
     from rtpipe.window.voxel import voxel_grid
 
 _HOMES = {
@@ -39,9 +41,11 @@ _HOMES = {
     "PackedEvents": "types",
     "Trigger": "types",
     "Window": "types",
+    "equal_count_stack": "window.stack",
     "event_count": "window.count",
     "scer": "window.scer",
     "time_surface": "window.time_surface",
+    "two_polarity_voxel_grid": "window.two_polarity",
     "voxel_grid": "window.voxel",
 }
 
@@ -54,12 +58,14 @@ __all__ = [
     "RtpipeError",
     "Trigger",
     "Window",
+    "equal_count_stack",
     "event_count",
     "load_engine",
     "open",
     "pack",
     "scer",
     "time_surface",
+    "two_polarity_voxel_grid",
     "unpack",
     "voxel_grid",
 ]

@@ -15,10 +15,13 @@ import msgspec
 
 from rtpipe import registry
 from rtpipe.errors import ConfigError, InputError
+from rtpipe.history.settings import HistorySettings
 from rtpipe.pipeline.document import Document, convert, override, parse
-from rtpipe.window.settings import WindowSettings
+from rtpipe.window.settings import WindowSettings, misfit
 
-TOP = ("sources", "window", "engine", "sinks")
+TOP = ("sources", "history", "window", "engine", "sinks")
+HISTORY = "history"
+"""The history stage's name among the processes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class PipelineConfig:
     window: WindowSettings | None
     engine: Part | None
     sinks: Mapping[str, Part]
+    history: HistorySettings | None = None
 
 
 def shipped() -> dict[str, Path]:
@@ -104,6 +108,7 @@ def check(document: Document) -> PipelineConfig:
         if key not in TOP:
             raise document.error((key,), f"a pipeline file has no such key; allowed: {', '.join(TOP)}")
     sources = _sources(document)
+    history = _history(document, sources)
     window = engine = None
     if document.data.get("window") is not None:
         window = convert(document, ("window",), document.data["window"], WindowSettings, what="window")
@@ -113,7 +118,7 @@ def check(document: Document) -> PipelineConfig:
         engine = _part(document, ("engine",), document.data["engine"], "engines", "network", "engine")
     sinks = _sinks(document)
     _check_pairs(document, window, engine, sinks)
-    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks)
+    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history)
 
 
 def _sources(document: Document) -> dict[str, Part]:
@@ -124,6 +129,18 @@ def _sources(document: Document) -> dict[str, Part]:
         if not str(name).isidentifier():
             raise document.error(("sources", name), "a source's name is one word of letters, digits and _")
     return {name: _part(document, ("sources", name), item, "drivers", "driver", name) for name, item in data.items()}
+
+
+def _history(document: Document, sources: Mapping[str, Part]) -> HistorySettings | None:
+    data = document.data.get("history")
+    if data is None:
+        return None
+    history = convert(document, ("history",), data, HistorySettings, what="history")
+    if history.of not in sources:
+        raise document.error(("history", "of"), f"there is no source {history.of!r}; sources: {', '.join(sources)}")
+    if HISTORY in sources:
+        raise document.error(("sources", HISTORY), "with a history, no source can bear that name")
+    return history
 
 
 def _sinks(document: Document) -> dict[str, Part]:
@@ -160,14 +177,15 @@ def _check_pairs(
         raise document.error(("window",), "windows are for an engine: add an engine section, or leave window out")
     if engine is not None and window is not None:
         spec = engine.module.Engine(engine.settings).spec
-        if spec.needs_frame and window.by != "exposure":
-            raise document.error(
-                ("window", "by"), f"{engine.kind} needs the camera's frame in each window: use by: exposure"
-            )
+        wrong = misfit(window, spec)
+        if wrong is not None:
+            raise document.error(("window", wrong[0]), wrong[1])
     for index, sink in enumerate(sinks.values()):
         wanted = set(sink.module.wants(sink.settings))
         if engine is None and wanted & {"output", "picture"}:
             raise document.error(("sinks", index), f"{sink.kind} shows an engine's output, and there is no engine")
+        if window is not None and "picture" in wanted and "events" not in window.needs:
+            raise document.error(("sinks", index), f"{sink.kind} draws events, and windows by: {window.by} hold none")
 
 
 def describe(config: PipelineConfig) -> dict[str, Any]:
@@ -177,6 +195,8 @@ def describe(config: PipelineConfig) -> dict[str, Any]:
         group: {name: {"kind": part.kind, **part.plain} for name, part in items.items()}
         for group, items in parts.items()
     }
+    if config.history is not None:
+        result["history"] = msgspec.to_builtins(config.history)
     if config.window is not None:
         result["window"] = msgspec.to_builtins(config.window)
     if config.engine is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from rtpipe.errors import ConfigError
-from rtpipe.pipeline.config import PipelineConfig
+from rtpipe.pipeline.config import HISTORY, PipelineConfig
 from rtpipe.pipeline.messages import InputPlan, WorkerPlan
 from rtpipe.types import KINDS
 
@@ -18,7 +18,8 @@ MAX_IPC_PATH = 107
 
 
 def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None = None) -> list[WorkerPlan]:
-    """One worker per source, one for windows and engine, one per sink, endpoints as sockets in ``directory``.
+    """One worker per source, one for the history, one for windows and engine, one per sink; their endpoints are sockets
+    in ``directory``.
 
     The order is that of the data: producers first. Raises ``ConfigError`` where the directory's name is too long.
     """
@@ -43,6 +44,8 @@ def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None =
         )
 
     workers = [worker(name, "driver", part.kind, part.plain) for name, part in config.sources.items()]
+    if config.history is not None:
+        workers.append(worker(HISTORY, "history", HISTORY, msgspec.to_builtins(config.history)))
     if config.engine is not None and config.window is not None:
         picture = any("picture" in sink.module.wants(sink.settings) for sink in config.sinks.values())
         window = msgspec.to_builtins(config.window)
@@ -64,17 +67,20 @@ def endpoint(directory: Path, name: str) -> str:
 def _edges(config: PipelineConfig) -> list[tuple[str, str, list[str], str]]:
     """(producer, consumer, kinds, delivery) of every edge."""
     edges: list[tuple[str, str, list[str], str]] = []
+    behind: dict[str, str] = {}
+    if config.history is not None:
+        edges.append((config.history.of, HISTORY, list(CAMERA_KINDS), "every"))
+        behind = {config.history.of: HISTORY}
     if config.engine is not None and config.window is not None:
-        needs = ["events"] + (
-            ["frames"] if config.engine.module.Engine(config.engine.settings).spec.needs_frame else []
-        )
-        edges.append((config.window.of, ENGINE, needs, "every"))
+        edges.append((behind.get(config.window.of, config.window.of), ENGINE, list(config.window.needs), "every"))
     for name, sink in config.sinks.items():
         wanted = list(dict.fromkeys(sink.module.wants(sink.settings)))
         camera = [kind for kind in wanted if kind in CAMERA_KINDS]
         made = [kind for kind in wanted if kind not in CAMERA_KINDS]
         if camera:
-            edges += [(source, name, camera, sink.module.DELIVERY) for source in config.sources]
+            direct = getattr(sink.module, "DIRECT", False)
+            producers = [source if direct else behind.get(source, source) for source in config.sources]
+            edges += [(producer, name, camera, sink.module.DELIVERY) for producer in producers]
         if made and config.engine is not None:
             edges.append((ENGINE, name, made, sink.module.DELIVERY))
     return edges

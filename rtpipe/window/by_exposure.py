@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rtpipe.packing import LONGEST_US
-from rtpipe.types import Frame, FrameFlag, PackedEvents
-from rtpipe.window.columns import index_at, t_last
-from rtpipe.window.cut import (
-    BETWEEN_WINDOWS,
-    DISCONTINUITY,
-    HISTORY_FULL,
-    NO_EXPOSURE,
-    STREAM_ENDED,
-    Base,
-    Cut,
-    Do,
-    Step,
-)  # fmt: skip
+from rtpipe.types import Frame, FrameFlag
+from rtpipe.window.cut import NO_EXPOSURE, Cut, Step
+from rtpipe.window.spans import Spanned
 
 
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """A run of events. What became of the first ``settled`` of them is in the ledger; those from there to ``given``
-    are in the open window and no other, and their fate is its."""
-
-    events: PackedEvents
-    settled: int = 0
-    given: int = 0
-
-
-class Slicer(Base):
+class Slicer(Spanned):
     """Windows ``[exposure_start, exposure_end)``, in the order in which the frames come.
 
     Frames may come before or after their events: these are kept, up to ``limit_bytes``, until a frame has come that
@@ -42,125 +20,21 @@ class Slicer(Base):
 
     def __init__(self, holding: bool, limit_bytes: int, pass_without_exposure: bool = True) -> None:
         super().__init__(holding, limit_bytes)
-        self._limit = limit_bytes
         self._pass = pass_without_exposure
-        self._kept: deque[_Kept] = deque()
-        self._kept_bytes = 0
-        self._queue: deque[Frame] = deque()
-        self._cut: Cut | None = None
-        self._reached: int | None = None
-        self._gone: int | None = None
 
-    def events(self, events: PackedEvents) -> Sequence[Step]:
-        """Keep events, and give the open window its part."""
-        steps: list[Step] = []
-        self._events.taken += len(events)
-        kept = _Kept(events)
-        self._kept.append(kept)
-        self._kept_bytes += 8 * len(events)
-        if self._cut is not None:
-            self._give(kept, self._cut, steps)
-        while self._kept_bytes > self._limit:
-            self._gone = t_last(self._kept[0].events) + 1
-            self._forget(HISTORY_FULL)
-        steps.extend(self.reach(t_last(events)))
-        return steps
-
-    def reach(self, t: int) -> Sequence[Step]:
-        """Close the windows whose end stream time has passed."""
-        steps: list[Step] = []
-        self._reached = t if self._reached is None else max(t, self._reached)
-        self._settle(steps)
-        return steps
+    def span(self, frame: Frame) -> tuple[int | None, int | None]:
+        """The edges of the frame's window (µs), None where they are not known."""
+        return frame.exposure_start, frame.exposure_end
 
     def frame(self, frame: Frame) -> Sequence[Step]:
         """Queue the frame; its window opens when those before it are closed."""
         steps: list[Step] = []
         self._frames.taken += 1
-        self._queue.append(frame)
-        self._settle(steps)
+        start, end = self.span(frame)
+        if start is not None and end is not None and 0 < end - start <= LONGEST_US:
+            self._ask(Cut(start, end, frame), steps)
+        elif self._pass:
+            self._ask(Cut(frame.t, frame.t, frame, FrameFlag.PASSED_THROUGH), steps)
+        else:
+            self._frames.drop(NO_EXPOSURE)
         return steps
-
-    def _settle(self, steps: list[Step]) -> None:
-        while True:
-            if self._cut is None:
-                if not self._queue:
-                    return
-                self._begin(self._queue.popleft(), steps)
-            elif self._reached is not None and self._reached >= self._cut.t_end:
-                self._frames.passed += 1
-                self._close(self._cut, steps)
-                self._cut = None
-                for kept in self._kept:
-                    kept.settled = kept.given
-            else:
-                return
-
-    def _begin(self, frame: Frame, steps: list[Step]) -> None:
-        start, end = frame.exposure_start, frame.exposure_end
-        if start is None or end is None or not 0 < end - start <= LONGEST_US:
-            if self._pass:
-                cut = Cut(frame.t, frame.t, frame, FrameFlag.PASSED_THROUGH)
-                self._frames.passed += 1
-                steps += [Step(Do.OPEN, cut), Step(Do.CLOSE, cut)]
-            else:
-                self._frames.drop(NO_EXPOSURE)
-            return
-        self._cut = cut = Cut(start, end, frame)
-        if self._gone is not None and start < self._gone:
-            cut.flags |= FrameFlag.INCOMPLETE
-        steps.append(Step(Do.OPEN, cut))
-        while self._kept and t_last(self._kept[0].events) < start:
-            self._forget(BETWEEN_WINDOWS)
-            self._gone = start
-        for kept in self._kept:
-            self._give(kept, cut, steps)
-
-    def _give(self, kept: _Kept, cut: Cut, steps: list[Step]) -> None:
-        """Give ``cut`` its part of these events; those before it are in no window."""
-        first, last = index_at(kept.events, cut.t_start), index_at(kept.events, cut.t_end)
-        if first > kept.given:
-            self._events.drop(BETWEEN_WINDOWS, first - kept.given)
-            kept.settled = kept.given = first
-        if last > first:
-            refused = self._add((cut,), kept.events[first:last], steps, max(0, last - kept.given))
-            kept.given = max(kept.given, last)
-            if refused:  # these are in the ledger already
-                kept.settled = kept.given
-
-    def _forget(self, reason: str) -> None:
-        kept = self._kept.popleft()
-        self._kept_bytes -= 8 * len(kept.events)
-        self._events.drop(reason, len(kept.events) - kept.given)
-
-    def jump(self) -> Sequence[Step]:
-        """Abandon the open window and the frames that wait; forget what is kept."""
-        steps: list[Step] = []
-        if self._cut is not None:
-            self._frames.drop(DISCONTINUITY)
-            self._abandon(self._cut, DISCONTINUITY, steps)
-        self._frames.drop(DISCONTINUITY, len(self._queue))
-        self._queue.clear()
-        self._void(DISCONTINUITY)
-        return steps
-
-    def end(self) -> Sequence[Step]:
-        """Abandon the windows whose end was not reached; close what waits behind them and is complete."""
-        steps: list[Step] = []
-        while self._cut is not None:
-            cut, self._cut = self._cut, None
-            for kept in self._kept:  # the next window may own what this one gives up
-                cut.owned -= kept.given - kept.settled
-                self._held -= kept.given - kept.settled
-                kept.given = kept.settled
-            self._frames.drop(STREAM_ENDED)
-            self._abandon(cut, STREAM_ENDED, steps)
-            self._settle(steps)
-        self._void(STREAM_ENDED)
-        return steps
-
-    def _void(self, reason: str) -> None:
-        while self._kept:
-            self._forget(reason)
-        self._cut = self._reached = self._gone = None
-        self._gaps.clear()

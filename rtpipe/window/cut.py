@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from rtpipe.ledger import Flow
-from rtpipe.types import Frame, FrameFlag, PackedEvents
+from rtpipe.types import Frame, FrameFlag, PackedEvents, Trigger
 
 BETWEEN_WINDOWS = "between_windows"
 DISCONTINUITY = "discontinuity"
@@ -19,7 +19,8 @@ STREAM_ENDED = "stream_ended"
 HISTORY_FULL = "history_full"
 NO_EXPOSURE = "no_exposure"
 NOT_USED = "not_used"
-"""Reasons under which slicers drop events or frames."""
+BACKWARDS = "order"
+"""Reasons under which slicers drop events, frames or triggers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +60,8 @@ class Slicer(Protocol):
 
     @property
     def flows(self) -> Mapping[str, Flow]:
-        """The exact ledger of ``"events"`` and ``"frames"``; it balances after :meth:`end`."""
+        """The exact ledger of ``"events"``, ``"frames"`` and, where windows are cut by them, ``"triggers"``; it
+        balances after :meth:`end`."""
         ...
 
     def events(self, events: PackedEvents) -> Sequence[Step]:
@@ -72,6 +74,10 @@ class Slicer(Protocol):
 
     def frame(self, frame: Frame) -> Sequence[Step]:
         """Take a camera's frame."""
+        ...
+
+    def trigger(self, trigger: Trigger) -> Sequence[Step]:
+        """Take trigger signals."""
         ...
 
     def lost(self, t_from: int, t_to: int) -> None:
@@ -100,6 +106,10 @@ class Base:
     def flows(self) -> Mapping[str, Flow]:
         """The exact ledger of ``"events"`` and ``"frames"``."""
         return {"events": self._events, "frames": self._frames}
+
+    def trigger(self, _: Trigger) -> Sequence[Step]:
+        """Of no use to most."""
+        return ()
 
     def lost(self, t_from: int, t_to: int) -> None:
         """Events between these instants are missing."""

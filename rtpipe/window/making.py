@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from rtpipe.types import Array, Frame, PackedEvents, Resolution, Window
-from rtpipe.window import count, scer, time_surface, voxel
+from rtpipe.window import count, scer, stack, time_surface, two_polarity, voxel
 from rtpipe.window.columns import t_first, t_last
 from rtpipe.window.cut import Cut
 from rtpipe.window.mask import closed_mask
@@ -34,22 +34,46 @@ class Filler(Protocol):
         ...
 
 
-FILLERS: Mapping[str, Callable[[Resolution, int], Filler]] = {
-    "voxel": voxel.Filler,
-    "scer": scer.Filler,
-    "count": count.Filler,
-    "time_surface": time_surface.Filler,
+MAX_BINS = 256
+
+
+class Kind(NamedTuple):
+    """A representation that is a tensor: what fills it, its ``bins`` where nobody says how many, and how many it may
+    have. ``edgeless``: the same whatever the edges, so always filled as packets arrive. ``holds``: events are held
+    until the close even where edges are known."""
+
+    filler: Callable[[Resolution, int], Filler]
+    bins: int
+    fewest: int
+    most: int
+    edgeless: bool = False
+    holds: bool = False
+
+
+FILLERS: Mapping[str, Kind] = {
+    "voxel": Kind(voxel.Filler, 5, 2, MAX_BINS),
+    "two_polarity_voxel": Kind(two_polarity.Filler, 5, 2, MAX_BINS),
+    "scer": Kind(scer.Filler, scer.CHANNELS, scer.CHANNELS, scer.CHANNELS),
+    "count": Kind(count.Filler, count.CHANNELS, count.CHANNELS, count.CHANNELS, edgeless=True),
+    "time_surface": Kind(time_surface.Filler, time_surface.CHANNELS, time_surface.CHANNELS, time_surface.CHANNELS),
+    "stack": Kind(stack.Filler, stack.CHUNKS, 1, MAX_BINS, holds=True),
 }
 """Representations that are tensors, by name."""
 
-EVENTS = "events"
-"""The representation that is the window's events themselves."""
+EVENTS, NONE = "events", "none"
+"""The representations that are the window's events themselves, and nothing but its edges and its frame."""
 
-BINS = {"voxel": 5, "scer": scer.CHANNELS, "count": count.CHANNELS, "time_surface": time_surface.CHANNELS}
-"""Channels where nobody says how many."""
 
-EDGELESS = ("count", EVENTS)
-"""Representations that are the same whatever the edges: always filled as packets arrive."""
+def as_they_come(representation: str, edges: bool) -> bool:
+    """Whether events go into the window as they arrive: its ``edges`` are known in advance, or do not matter."""
+    return edges or representation not in FILLERS or FILLERS[representation].edgeless
+
+
+def held(representation: str, edges: bool) -> bool:
+    """Whether events, or copies of them, are held until the window closes."""
+    if representation in FILLERS:
+        return FILLERS[representation].holds or not as_they_come(representation, edges)
+    return representation == EVENTS
 
 
 class Making:
@@ -58,7 +82,7 @@ class Making:
     def __init__(self, resolution: Resolution, representation: str, bins: int, filling: bool, picture: bool) -> None:
         width, height = resolution
         self._filling = filling
-        self._filler = FILLERS[representation](resolution, bins) if representation != EVENTS else None
+        self._filler = FILLERS[representation].filler(resolution, bins) if representation in FILLERS else None
         self._tensor = None if self._filler is None else np.empty(self._filler.shape, np.float32)
         self._mask = np.empty((height, width), np.uint8) if representation == "scer" else None
         self._own = Gatherer() if representation == EVENTS else None
@@ -101,7 +125,8 @@ class Making:
             if self._mask is not None:
                 closed_mask(self._tensor, out=self._mask)
         own = None if self._own is None else self._own.events
-        return Window(cut.t_start, cut.t_end, cut.n_events, self._tensor, self._mask, own, cut.frame, cut.flags)
+        times = self._filler.times if isinstance(self._filler, stack.Filler) else None
+        return Window(cut.t_start, cut.t_end, cut.n_events, self._tensor, self._mask, own, cut.frame, cut.flags, times)
 
     def abandon(self) -> None:
         """Let go of what was held."""

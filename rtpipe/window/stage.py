@@ -1,61 +1,61 @@
-"""The window stage: packets of events and frames in, windows out."""
+"""The window stage: packets of events, frames and triggers in, windows out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from rtpipe.errors import ConfigError
 from rtpipe.ledger import Flow
 from rtpipe.packing import fault, pack
+from rtpipe.raw import opened, warm
 from rtpipe.stage import EngineSpec
-from rtpipe.types import Body, Events, Frame, FrameFlag, PackedEvents, Packet, Resolution, StreamInfo
-from rtpipe.window import by_count, by_exposure, by_time
+from rtpipe.types import (
+    Body,
+    Events,
+    Frame,
+    FrameFlag,
+    PackedEvents,
+    Packet,
+    RawEvents,
+    Resolution,
+    StreamInfo,
+    Trigger,
+)
 from rtpipe.window.columns import t_first
-from rtpipe.window.cut import DISCONTINUITY, STREAM_ENDED, Cut, Do, Slicer, Step
-from rtpipe.window.making import BINS, EDGELESS, EVENTS, FILLERS, Maker
-from rtpipe.window.settings import WindowSettings
+from rtpipe.window.cut import BACKWARDS, DISCONTINUITY, STREAM_ENDED, Cut, Do, Step
+from rtpipe.window.making import Maker, as_they_come, held
+from rtpipe.window.settings import WindowSettings, chosen, misfit
+from rtpipe.window.slicing import slicer
 
 WINDOWS, PICTURES = "engine/window", "engine/picture"
 """The streams that the stage emits."""
 
-BACKWARDS = "order"
-"""Why events are refused that are earlier than what the stream had promised (as within a packet)."""
-
 
 class WindowStage:
-    """Cuts the streams ``{of}/events`` and ``{of}/frames`` into windows on ``"engine/window"``.
+    """Cuts the streams ``{of}/events``, ``/frames`` and ``/triggers``, as far as windows need them, into windows on
+    ``"engine/window"``.
 
     With ``picture`` also a drawing of each window's events on ``"engine/picture"``. Windows close on stream time alone.
     A packet's windows (tensor, mask, events) are pooled: valid until the next call of :meth:`process` or
     :meth:`close`. Where the epoch changes, what is open is abandoned and the next window is flagged ``STATE_RESET``, as
-    is the very first; packets of an epoch gone by are dropped and counted. Both streams end with an ``end`` packet
+    is the very first; packets of an epoch gone by are dropped and counted. What it emits ends with an ``end`` packet
     when all inputs have ended. Raises ``ConfigError`` for settings that do not fit the engine.
     """
 
     def __init__(self, settings: WindowSettings, spec: EngineSpec, picture: bool = False) -> None:
-        name = settings.representation or spec.representation
-        if name not in (*FILLERS, EVENTS):
-            raise ConfigError(
-                f"{spec.name} wants windows of {name!r}, which are not among {', '.join((*FILLERS, EVENTS))}"
-            )
-        if spec.representation and name != spec.representation:
-            raise ConfigError(f"representation {name!r} does not fit {spec.name}, which takes {spec.representation!r}")
-        bins = settings.bins or spec.bins or BINS.get(name, 0)
-        if settings.bins and spec.bins and settings.bins != spec.bins:
-            raise ConfigError(f"bins: {settings.bins} does not fit {spec.name}, which takes {spec.bins}")
-        if name in BINS and name != "voxel" and bins != BINS[name]:
-            raise ConfigError(f"bins: {name} has {BINS[name]}, not {bins}")
-        if name == "voxel" and bins < 2:
-            raise ConfigError(f"bins: a voxel grid has at least 2, not {bins}")
-        if spec.needs_frame and settings.by != "exposure":
-            raise ConfigError(f"{spec.name} needs the camera's frame in each window: use by: exposure")
+        wrong = misfit(settings, spec)
+        if wrong is not None:
+            raise ConfigError(f"{wrong[0]}: {wrong[1]}")
         self.settings, self.spec = settings, spec
-        self._representation, self._bins, self._picture = name, bins, picture
-        self._filling = settings.mode == "edges" or name in EDGELESS
-        self._events_stream, self._frames_stream = f"{settings.of}/events", f"{settings.of}/frames"
-        self._slicer = self._new_slicer()
+        self._representation, self._bins = chosen(settings, spec)
+        self._picture = picture and "events" in settings.needs
+        self._filling = as_they_come(self._representation, settings.mode == "edges")
+        kinds = dict.fromkeys((*settings.needs, "frames"))
+        self._kinds = {f"{settings.of}/{kind}": kind for kind in kinds}
+        self._slicer = slicer(settings, held(self._representation, settings.mode == "edges"))
         self._windows = Flow()
         self._maker: Maker | None = None
         self._resolution: Resolution = (0, 0)
@@ -65,42 +65,36 @@ class WindowStage:
         self._running: set[str] = set()
         self._last: dict[str, Packet] = {}
 
-    def _new_slicer(self) -> Slicer:
-        settings, limit = self.settings, int(self.settings.history_mb * 1e6)
-        holding = not self._filling or self._representation == EVENTS
-        if settings.by == "time":
-            length = settings.length_us or 1
-            return by_time.Slicer(length, settings.hop_us or length, holding, limit)
-        if settings.by == "count":
-            return by_count.Slicer(settings.events or 1, holding, limit)
-        return by_exposure.Slicer(holding, limit, settings.without_exposure == "pass")
-
     @property
     def flows(self) -> Mapping[str, Flow]:
-        """``"events"`` (passed: in at least one window), ``"frames"`` and ``"windows"`` (taken: opened)."""
+        """``"events"`` (passed: in at least one window), ``"frames"``, ``"windows"`` (taken: opened) and, where windows
+        are cut by them, ``"triggers"``."""
         return {**self._slicer.flows, "windows": self._windows}
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
-        """Compile and make buffers for the resolution of the source's events; may take seconds the first time."""
+        """Compile and make buffers for the resolution of the source's events (of its frames where windows hold no
+        events); may take seconds the first time."""
         by_name = {stream.name: stream for stream in streams}
-        events = by_name.get(self._events_stream)
-        if events is None or events.resolution is None:
-            what = "has no events" if events is None else "does not say its resolution"
-            raise ConfigError(f"window: source {self.settings.of!r} {what}; streams: {', '.join(by_name) or 'none'}")
-        frames = by_name.get(self._frames_stream)
-        if self.settings.by == "exposure" and frames is None:
-            raise ConfigError(
-                f"window: source {self.settings.of!r} has no frames whose exposure could be a window; "
-                "use by: time or by: count"
-            )
-        if self.spec.needs_frame and frames is not None and frames.resolution not in (None, events.resolution):
-            raise ConfigError(f"window: frames are {frames.resolution}, events {events.resolution}: they must be equal")
-        self._resolution = events.resolution
-        self._running = {stream for stream in (self._events_stream, self._frames_stream) if stream in by_name}
-        self.warm(events.resolution)
-        made = [StreamInfo(WINDOWS, events.resolution, events.camera)]
+        settings = self.settings
+        for kind in settings.needs:
+            if f"{settings.of}/{kind}" not in by_name:
+                instead = "" if kind == "events" else f", which windows by: {settings.by} need"
+                raise ConfigError(
+                    f"window: source {settings.of!r} has no {kind}{instead}; streams: {', '.join(by_name) or 'none'}"
+                )
+        first, frames = by_name[f"{settings.of}/{settings.needs[0]}"], by_name.get(f"{settings.of}/frames")
+        resolution = first.resolution
+        if resolution is None:
+            raise ConfigError(f"window: {first.name} does not say its resolution")
+        if self.spec.needs_frame and frames is not None and frames.resolution not in (None, resolution):
+            raise ConfigError(f"window: frames are {frames.resolution}, events {resolution}: they must be equal")
+        self._resolution = resolution
+        self._running = {stream for stream in self._kinds if stream in by_name}
+        self.warm(resolution)
+        warm(first.encoding)
+        made = [StreamInfo(WINDOWS, resolution, first.camera)]
         if self._picture:
-            made.append(StreamInfo(PICTURES, events.resolution, events.camera))
+            made.append(StreamInfo(PICTURES, resolution, first.camera))
         return made
 
     def warm(self, resolution: Resolution) -> None:
@@ -108,8 +102,8 @@ class WindowStage:
         self._maker = maker = Maker(
             resolution, self._representation, self._bins, self._filling, self._picture, self.settings.background
         )
-        few = np.zeros(4, np.uint16)
-        events = pack(Events(np.array([0, 3, 6, 9]), few, few, few.astype(np.uint8)))
+        few = np.zeros(max(4, self._bins), np.uint16)
+        events = pack(Events(np.linspace(0, 9, len(few)).astype(np.int64), few, few, few.astype(np.uint8)))
         fault(events, resolution)
         cut = Cut(0, 10)
         maker.open(cut)
@@ -119,23 +113,25 @@ class WindowStage:
 
     def process(self, packet: Packet) -> Sequence[Packet]:
         """The windows (and drawings) that are ready because of this packet."""
-        if packet.stream not in (self._events_stream, self._frames_stream) or self._maker is None:
+        kind = self._kinds.get(packet.stream)
+        if kind is None or self._maker is None:
             return ()
         self._maker.recycle()
         made: list[Packet] = []
         if self._epoch is not None and packet.epoch < self._epoch:
-            self._refuse(packet, DISCONTINUITY)
+            self._refuse(packet, DISCONTINUITY, kind)
         else:
             if self._epoch is not None and packet.epoch > self._epoch:
                 self._make(self._slicer.jump(), packet, made)
                 self._fresh = True
                 self._last.clear()
             self._epoch = packet.epoch
-            if packet.stream == self._frames_stream:
-                if isinstance(packet.body, Frame):
-                    self._make(self._slicer.frame(packet.body), packet, made)
-            else:
+            if kind == "events":
                 self._take_events(packet, made)
+            elif isinstance(packet.body, Frame):
+                self._make(self._slicer.frame(packet.body), packet, made)
+            elif isinstance(packet.body, Trigger) and kind == "triggers":
+                self._make(self._slicer.trigger(packet.body), packet, made)
             self._last[packet.stream] = packet
         if packet.end and packet.stream in self._running:
             self._running.discard(packet.stream)
@@ -147,6 +143,8 @@ class WindowStage:
         last = self._last.get(packet.stream)
         if last is not None and packet.seq > last.seq + 1:
             self._slicer.lost(last.t_last, packet.t_first)
+        if isinstance(packet.body, RawEvents):
+            packet = self._decode(packet, packet.body)
         body = packet.body
         if isinstance(body, Events | PackedEvents) and len(body):
             wrong = fault(body, self._resolution)
@@ -159,8 +157,20 @@ class WindowStage:
                 self._make(self._slicer.events(pack(body) if isinstance(body, Events) else body), packet, made)
         self._make(self._slicer.reach(packet.t_last), packet, made)
 
-    def _refuse(self, packet: Packet, reason: str) -> None:
-        kind, n = ("frames", 1) if isinstance(packet.body, Frame) else ("events", packet.n_events)
+    def _decode(self, packet: Packet, body: RawEvents) -> Packet:
+        """The packet with its events; what is wrong with them is counted, so that taken is what the packet said."""
+        events, refused = opened(body, self._resolution, packet.t_first, packet.t_last)
+        flow = self._slicer.flows["events"]
+        for reason, n in refused.items():
+            flow.taken += n
+            flow.drop(reason, n)
+        if refused:
+            self._slicer.lost(packet.t_first, packet.t_last + 1)
+        return replace(packet, body=events)
+
+    def _refuse(self, packet: Packet, reason: str, kind: str = "events") -> None:
+        n = len(packet.body) if isinstance(packet.body, Trigger) else int(isinstance(packet.body, Frame))
+        n += packet.n_events
         flow = self._slicer.flows[kind]
         flow.taken += n
         flow.drop(reason, n)

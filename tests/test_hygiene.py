@@ -219,6 +219,7 @@ INNER_NAMES = {
     "engines": ("Settings", "Engine"),
     "sinks": ("Settings", "Sink", "DELIVERY", "wants"),
     "formats": ("DESCRIPTION", "probe", "Reader"),
+    "filters": ("Settings", "Filter"),
 }
 
 

@@ -20,7 +20,7 @@ from rtpipe.window.filters.surface import NEVER_US, Surface
 @kernel()
 def _supported(
     dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array,
-    offset: int, duration: int, stride: int, times: Array,
+    offset: np.uint32, duration: np.uint32, stride: np.uint32, times: Array,
 ) -> int:  # fmt: skip
     kept = 0
     step = np.uint64(stride)
@@ -37,7 +37,7 @@ def _supported(
         dt_out[kept] = dt[i]
         x_out[kept] = x[i]
         yp_out[kept] = yp[i]
-        kept += np.uint32(now - newest) < duration
+        kept += int(np.uint32(now - newest) < duration)
     return kept
 
 

@@ -19,6 +19,9 @@ from rtpipe.types import Array, Frame, PackedEvents, Resolution
 class Filter(Protocol):
     """One filter, made from its module's ``Settings``; found by name in the entry points ``rtpipe.filters``."""
 
+    name: ClassVar[str]
+    """The filter's name, and the reason under which events are dropped."""
+
     geometric: bool
     """True where coordinates move: frames must go through :meth:`frame` to stay aligned with the events."""
 
@@ -63,7 +66,7 @@ class Base:
     """
 
     geometric: bool = False
-    warm_us: ClassVar[int] = 1
+    warm_us: int = 1
     """Time between the two events with which the filter is compiled (µs)."""
     name: ClassVar[str]
     """The filter's name, and the reason under which events are dropped."""

@@ -85,9 +85,11 @@ class _Loader(yaml.SafeLoader):
     """Plain data alone; OpenCV's matrices are mappings."""
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:opencv-matrix", lambda loader, node: yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-)
+def _mapping(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
+    return loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else {}
+
+
+_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _mapping)
 
 
 def _from_yaml(text: str) -> Calibration:

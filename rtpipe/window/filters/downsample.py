@@ -37,14 +37,14 @@ def _divide(
         dt_out[kept] = dt[i]
         x_out[kept] = column
         yp_out[kept] = row | (yp[i] & np.uint16(0x8000))
-        kept += (column != OUTSIDE) & (row != OUTSIDE)
+        kept += int(column != OUTSIDE and row != OUTSIDE)
     return kept
 
 
 @kernel()
 def _integrate(
     dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array,
-    columns: Array, rows: Array, width: int, needed: int, sums: Array,
+    columns: Array, rows: Array, width: np.uint32, needed: np.int32, sums: Array,
 ) -> int:  # fmt: skip
     kept = 0
     for i in range(dt.size):
@@ -60,7 +60,7 @@ def _integrate(
             x_out[kept] = column
             yp_out[kept] = row | polarity
             kept += 1
-            total = 0
+            total = np.int32(0)
         sums[at] = total
     return kept
 

@@ -15,7 +15,7 @@ from rtpipe.window.filters.base import Base
 @kernel()
 def _flip(
     dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array,
-    horizontal: bool, vertical: bool, right: int, bottom: int,
+    horizontal: bool, vertical: bool, right: np.uint16, bottom: np.uint16,
 ) -> None:  # fmt: skip
     for i in range(dt.size):
         row = yp[i] & np.uint16(0x7FFF)

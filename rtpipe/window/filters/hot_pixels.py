@@ -31,7 +31,7 @@ LISTED = 12
 
 @kernel()
 def _pass_cool(
-    dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array, width: int, state: Array
+    dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array, width: np.uint32, state: Array
 ) -> int:
     kept = 0
     for i in range(dt.size):
@@ -41,24 +41,26 @@ def _pass_cool(
         dt_out[kept] = dt[i]
         x_out[kept] = x[i]
         yp_out[kept] = yp[i]
-        kept += now < HOT
+        kept += int(now < HOT)
     return kept
 
 
 @kernel()
-def _neighbourhood(x: int, y: int, width: int, height: int, counts: Array) -> int:
-    """The count of the :data:`RANK`-th busiest pixel around (x, y)."""
+def _stands_out(count: int, factor: float, x: int, y: int, width: int, height: int, counts: Array) -> bool:
+    """Whether ``count`` is above ``factor`` times that of the :data:`RANK`-th busiest pixel around (x, y)."""
     top = np.zeros(RANK, np.int64)  # ascending
     for row in range(max(y - REACH, 0), min(y + REACH + 1, height)):
         for column in range(max(x - REACH, 0), min(x + REACH + 1, width)):
-            count = np.int64(counts[row * width + column])
-            if count > top[0] and (row != y or column != x):
+            other = np.int64(counts[row * width + column])
+            if other > top[0] and (row != y or column != x):
                 k = 0
-                while k + 1 < RANK and top[k + 1] < count:
+                while k + 1 < RANK and top[k + 1] < other:
                     top[k] = top[k + 1]
                     k += 1
-                top[k] = count
-    return top[0]
+                top[k] = other
+                if count <= factor * top[0]:
+                    return False
+    return True
 
 
 @kernel()
@@ -80,7 +82,7 @@ def _judge(
                 quiet[at] = min(quiet[at] + periods - 1, forget)
             if quiet[at] >= forget and not fixed[at]:
                 hot, changed, streak[at] = False, True, 0
-        elif count < least or count <= factor * _neighbourhood(at % width, at // width, width, height, counts):
+        elif count < least or not _stands_out(int(count), factor, at % width, at // width, width, height, counts):
             streak[at] = 0
         else:
             streak[at] += 1
@@ -101,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pixels: tuple[tuple[int, int], ...] = ()
     learn: bool = True
     period_us: int = 100_000
-    rate_hz: float = 100.0
+    rate_hz: float = 50.0
     factor: float = 5.0
     confirm: int = 3
     forget_us: int = 2_000_000

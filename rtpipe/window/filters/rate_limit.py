@@ -43,11 +43,11 @@ def _thin(
         key ^= key >> np.uint64(32)
         key *= np.uint64(0xD6E8FEB86659FD93)
         keep = (np.int64(key >> np.uint64(32)) < chance) & (passed < limit)
-        passed += keep
+        passed += int(keep)
         dt_out[kept] = dt[i]
         x_out[kept] = x[i]
         yp_out[kept] = yp[i]
-        kept += keep
+        kept += int(keep)
     state[SLOT_END], state[SEEN], state[PASSED], state[CHANCE] = end, seen, passed, chance
     return kept
 

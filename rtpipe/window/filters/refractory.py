@@ -17,7 +17,7 @@ from rtpipe.window.filters.surface import NEVER_US, Surface
 @kernel()
 def _rested(
     dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array,
-    offset: int, period: int, width: int, every: bool, times: Array,
+    offset: np.uint32, period: np.uint32, width: np.uint32, every: bool, times: Array,
 ) -> int:  # fmt: skip
     kept = 0
     for i in range(dt.size):
@@ -29,7 +29,7 @@ def _rested(
         dt_out[kept] = dt[i]
         x_out[kept] = x[i]
         yp_out[kept] = yp[i]
-        kept += keep
+        kept += int(keep)
     return kept
 
 

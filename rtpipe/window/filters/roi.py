@@ -12,13 +12,16 @@ from rtpipe.kernels import kernel
 from rtpipe.types import MAX_SIDE, Array, Frame, PackedEvents, Resolution
 from rtpipe.window.filters.base import Base
 
+Box = tuple[np.uint16, np.uint16, np.uint16, np.uint16]
+
 
 @kernel()
 def _inside(
     dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array,
-    left: int, top: int, width: int, height: int, moved_x: int, moved_y: int,
+    box: Box, moved_x: np.uint16, moved_y: np.uint16,
 ) -> int:  # fmt: skip
     kept = 0
+    left, top, width, height = box
     for i in range(dt.size):
         column = np.uint16(x[i] - left)  # wraps to a large number outside
         row = np.uint16((yp[i] & np.uint16(0x7FFF)) - top)
@@ -26,7 +29,7 @@ def _inside(
         dt_out[kept] = dt[i]
         x_out[kept] = x[i] - moved_x
         yp_out[kept] = yp[i] - moved_y  # the row is at least that, so that the polarity's bit stays
-        kept += keep
+        kept += int(keep)
     return kept
 
 
@@ -79,6 +82,7 @@ class Filter(Base):
         return (width, height) if settings.crop else resolution
 
     def _keep(self, events: PackedEvents, room: PackedEvents) -> int:
-        box = tuple(np.uint16(value) for value in self._box)
-        moved = box[:2] if self.settings.crop else (np.uint16(0), np.uint16(0))
-        return _inside(events.dt, events.x, events.yp, room.dt, room.x, room.yp, *box, *moved)
+        left, top, width, height = (np.uint16(value) for value in self._box)
+        moved = (left, top) if self.settings.crop else (np.uint16(0), np.uint16(0))
+        box = left, top, width, height
+        return _inside(events.dt, events.x, events.yp, room.dt, room.x, room.yp, box, *moved)

@@ -22,7 +22,7 @@ _SPAN_US = 1 << 31
 
 
 @kernel()
-def _age(times: Array, by: int) -> None:
+def _age(times: Array, by: np.uint32) -> None:
     for i in range(times.size):
         times[i] = times[i] - by if times[i] > by else np.uint32(0)
 

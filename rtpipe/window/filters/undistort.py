@@ -26,7 +26,9 @@ MOST_STEPS, EXACT_PX, SOLVED_PX = 20, 0.01, 0.25
 
 
 @kernel()
-def _move(dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array, width: int, table: Array) -> int:
+def _move(
+    dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: Array, width: np.uint32, table: Array
+) -> int:
     kept = 0
     for i in range(dt.size):
         row = np.uint32(yp[i] & np.uint16(0x7FFF))
@@ -34,7 +36,7 @@ def _move(dt: Array, x: Array, yp: Array, dt_out: Array, x_out: Array, yp_out: A
         dt_out[kept] = dt[i]
         x_out[kept] = np.uint16(place & np.uint32(0xFFFF))
         yp_out[kept] = np.uint16(place >> np.uint32(16)) | (yp[i] & np.uint16(0x8000))
-        kept += place != OUTSIDE
+        kept += int(place != OUTSIDE)
     return kept
 
 

@@ -12,9 +12,10 @@ import msgspec
 
 from rtpipe.errors import InputError, RtpipeError
 from rtpipe.formats import open_recording
+from rtpipe.formats.later import later
 from rtpipe.formats.prefetch import Prefetch
 from rtpipe.formats.recording import Recording
-from rtpipe.types import Events, Frame, Imu, Packet, StreamInfo, Trigger
+from rtpipe.types import Frame, Packet, StreamInfo
 
 KINDS = ("events", "frames", "imu", "triggers")
 """What a camera sends; an engine's output in the recording is not played."""
@@ -49,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The sensor's (width, height) where it cannot be told from the data."""
     color: bool | None = None
     """Read pictures of three channels in colour or as grey, instead of by what they hold."""
+    raw: bool = False
+    """Pass the camera's own bytes on undecoded, from files that hold them (Prophesee RAW, recordings of such): they are
+    scanned here, recorded as they are and decoded in front of the windows."""
     options: dict[str, Any] = {}
     """Further options of the recording's format, as ``rtpipe info -o`` takes them."""
 
@@ -57,8 +61,8 @@ class Driver:
     """The replay driver (see :class:`rtpipe.stage.Driver`).
 
     Packets are the recording's own (:meth:`rtpipe.formats.recording.Recording.packets`): the same every time, so that
-    while nothing jumped ``seq`` is the packet's index. A loop or a seek begins a new epoch; ``seq`` goes on, and time
-    downstream never goes back: where the recording's does, an offset is added.
+    while nothing jumped ``seq`` is the packet's index. A loop or a seek begins a new epoch, as do the recording's own
+    jumps; ``seq`` goes on, and time downstream never goes back: where the recording's does, an offset is added.
     """
 
     live = False
@@ -75,7 +79,8 @@ class Driver:
         self._stepping = False
         self._seq: dict[str, int] = {}
         self._have: dict[str, int] = {}
-        self._epoch = 0
+        self._epoch = 0  # of the recording's first one, as it is sent
+        self._part = 0  # epoch of the recording that is being played
         self._offset = 0
         self._newest: int | None = None  # of all that was sent, in time downstream
         self._position = 0  # of what was sent last, in the recording's time
@@ -92,6 +97,8 @@ class Driver:
         self._streams = {stream.name: stream for stream in self._recording.streams if stream.kind in KINDS}
         if not self._streams:
             raise InputError(f"{s.path}: there is nothing of a camera's in it to play")
+        if s.raw:
+            self._say_encoding(self._recording)
         self._read_from(self._instant(s.start_s, "start_s"))
         return tuple(self._streams.values())
 
@@ -194,6 +201,12 @@ class Driver:
             raise InputError(f"{self._settings.path}: not open")
         return self._ahead
 
+    def _say_encoding(self, recording: Recording) -> None:
+        first = next(iter(recording.raw_runs(self._settings.packet_us)), None)
+        for name, stream in self._streams.items():
+            if first is not None and stream.kind == "events":
+                self._streams[name] = replace(stream, encoding=first.body.encoding)
+
     def _instant(self, seconds: float, what: str) -> int:
         """``seconds`` from the recording's start in its own time (µs). Raises ``InputError`` outside the recording."""
         assert self._recording is not None
@@ -214,7 +227,8 @@ class Driver:
 
     def _laps(self, recording: Recording, start: int | None) -> Iterator[Packet]:
         while True:
-            for packet in recording.packets(self._settings.packet_us, self._settings.packet_events, start):
+            s = self._settings
+            for packet in recording.packets(s.packet_us, s.packet_events, start, raw=s.raw):
                 if packet.stream in self._streams:
                     yield packet
             if not self._settings.loop:
@@ -243,7 +257,8 @@ class Driver:
         """Begin a new epoch at ``to`` in the recording's time, no earlier downstream than what was sent."""
         if self._newest is None:
             return
-        self._epoch += 1
+        self._epoch += self._part + 1
+        self._part = 0
         self._offset = max(self._offset, self._newest - to)
 
     def _is_next(self, packet: Packet) -> bool:
@@ -257,6 +272,10 @@ class Driver:
             self._clock = None
             self._position = self._recording.t_start
             self._jump(self._recording.t_start)
+        if packet.epoch != self._part:  # time jumped in the recording itself: no camera would make us wait for that
+            self._part = packet.epoch
+            self._clock = None
+            self._position = packet.t_first
         seq = self._seq.get(packet.stream, 0)
         if seq > self._have.get(packet.stream, -1):
             return True
@@ -281,8 +300,8 @@ class Driver:
             t_first=packet.t_first + at,
             t_last=packet.t_last + at,
             received_ns=time.monotonic_ns(),
-            body=_later(packet.body, at) if at else packet.body,
-            epoch=self._epoch,
+            body=later(packet.body, at) if at else packet.body,
+            epoch=self._epoch + packet.epoch,
         )
 
     def _due_in_s(self, packet: Packet) -> float:
@@ -301,14 +320,3 @@ class Driver:
     def _is_step(self, packet: Packet) -> bool:
         frames = any(stream.kind == "frames" for stream in self._streams.values())
         return isinstance(packet.body, Frame) if frames else True
-
-
-def _later(body: Any, offset: int) -> Any:
-    """``body`` with ``offset`` µs added to all its times."""
-    if isinstance(body, Events | Imu | Trigger):
-        return replace(body, t=body.t + offset)
-    if isinstance(body, Frame):
-        start = None if body.exposure_start is None else body.exposure_start + offset
-        end = None if body.exposure_end is None else body.exposure_end + offset
-        return replace(body, t=body.t + offset, exposure_start=start, exposure_end=end)
-    return body

@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 from rtpipe.errors import InputError, WorldError
 from rtpipe.formats.mcap import Writer
 from rtpipe.ledger import Flow
-from rtpipe.types import Events, Frame, Imu, PackedEvents, Packet, StreamInfo, Trigger
+from rtpipe.types import Frame, Imu, Packet, StreamInfo, Trigger
 
 DELIVERY = "every"
 Kind = Literal["events", "frames", "imu", "triggers", "output", "picture"]
@@ -266,7 +266,7 @@ def _elements(packet: Packet) -> int:
     body = packet.body
     if isinstance(body, Frame):
         return 1
-    return len(body) if isinstance(body, Events | PackedEvents | Imu | Trigger) else 0
+    return len(body) if isinstance(body, Imu | Trigger) else packet.n_events
 
 
 def _free_mb(folder: Path) -> int:

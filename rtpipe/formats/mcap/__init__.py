@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -19,27 +20,43 @@ from rtpipe.errors import InputError
 from rtpipe.formats.mcap.events import CODECS
 from rtpipe.formats.mcap.index import PREFIX, SUMMARY, VERSION
 from rtpipe.formats.mcap.read import ContainerFile
-from rtpipe.formats.mcap.reader import Reader
-from rtpipe.formats.mcap.records import MAGIC
+from rtpipe.formats.mcap.reader import TRUTH, Reader
+from rtpipe.formats.mcap.records import MAGIC, Damaged, Fields
 from rtpipe.formats.mcap.streams import Declared, StreamWriter, stream_writer
 from rtpipe.formats.mcap.totals import as_counts
 from rtpipe.formats.mcap.write import Container
-from rtpipe.types import Count, Packet, StreamInfo
+from rtpipe.raw import warm
+from rtpipe.types import KINDS, Count, Frame, Packet, StreamInfo
 
-__all__ = ["DESCRIPTION", "Reader", "Writer", "probe"]
+__all__ = ["DESCRIPTION", "SUFFIXES", "Reader", "Writer", "probe"]
 
 DESCRIPTION = "rtpipe's own recording (MCAP)"
+SUFFIXES = (".mcap",)
 
 FLUSH_S = 0.15
 """The open chunk is handed to the operating system when its oldest packet is this old: with the 20 ms in which a sink
 is looked after, ``kill -9`` loses less than 250 ms."""
 CHUNK_BYTES = 1 << 20
 _FIRST, _LAST = -(1 << 62), 1 << 62
+_TRUTH = f"{TRUTH}/frames"
+
+_W = TypeVar("_W", bound="Writer")
 
 
 def probe(path: Path, head: bytes) -> bool:
-    """Whether ``path``, whose first bytes are ``head``, is a recording of ours, finished or not."""
-    return head[:8] == MAGIC and (b"rtpipe" in head or _holds_ours(path))
+    """Whether ``path``, whose first bytes are ``head``, is a recording of ours, finished or not: an MCAP file that we
+    wrote, or one with message types of ours. Other MCAP files (ROS 2 bags) are left to others."""
+    return head[:8] == MAGIC and (_library(head).startswith("rtpipe ") or _holds_ours(path))
+
+
+def _library(head: bytes) -> str:
+    """What an MCAP file's header says of the program that wrote it; nothing where that cannot be read."""
+    try:
+        header = Fields(memoryview(head[17:]))
+        header.text()
+        return header.text()
+    except Damaged:
+        return ""
 
 
 def _holds_ours(path: Path) -> bool:
@@ -60,8 +77,19 @@ class Writer:
     ``flush_s``, given that :meth:`write` or :meth:`flush_if_due` is called: what was flushed survives ``kill -9``.
     ``codec``: ``"lz4"``, or ``"zstd"``: a tenth smaller, a third as fast. Memory is constant.
 
-    Raises ``InputError`` where the file cannot be made, or for a stream of events without a resolution.
+    Raises ``InputError`` where the file cannot be made, or for a stream of events without a resolution. A context
+    manager that finishes the file, or after an error removes it; a live recording, which is to outlive every error, is
+    closed by :meth:`close`.
     """
+
+    HOLDS: ClassVar[tuple[str, ...]] = (*KINDS, "truth")
+
+    @classmethod
+    def for_streams(
+        cls: type[_W], path: str | os.PathLike[str], streams: Sequence[StreamInfo], *, codec: str = "lz4"
+    ) -> _W:
+        """A recording of these streams (see :class:`rtpipe.formats.contract.Writer`). It grows under its own name."""
+        return cls(path, streams, codec=codec)
 
     def __init__(
         self,
@@ -81,7 +109,10 @@ class Writer:
         self._container = Container(self.path, "ros2", f"rtpipe {version('rtpipe')}")
         self._oldest: float | None = None
         self._open = True
-        declared = Declared(self._container)
+        self._truths = 0
+        self._declared = declared = Declared(self._container)
+        for stream in streams:
+            warm(stream.encoding)
         try:
             self._streams: dict[str, StreamWriter] = {
                 stream.name: stream_writer(declared, stream, codec) for stream in streams
@@ -91,9 +122,7 @@ class Writer:
             about = {"version": str(VERSION), "rtpipe": version("rtpipe"), "created": created, "codec": codec} | now
             self._container.metadata(PREFIX + "recording", about)
         except BaseException:
-            self._container.finish()
-            with suppress(OSError):
-                self.path.unlink()
+            self._container.drop()
             raise
 
     @property
@@ -122,6 +151,14 @@ class Writer:
             self.flush()
         else:
             self.flush_if_due()
+
+    def add_truth(self, frame: Frame) -> None:
+        """Append a sharp picture that belongs to the recording but is no part of its packets. Raises as :meth:`write`
+        does."""
+        if _TRUTH not in self._streams:
+            self._streams[_TRUTH] = stream_writer(self._declared, StreamInfo(_TRUTH, frame.resolution), "lz4")
+        self.write(Packet(_TRUTH, self._truths, frame.t, frame.t, 0, frame))
+        self._truths += 1
 
     def flush_if_due(self) -> None:
         """Flush where the oldest pending packet has waited for ``flush_s``. Raises ``WorldError``."""
@@ -152,3 +189,18 @@ class Writer:
             finally:
                 self._container.finish()
         return as_counts(totals, frozenset(name for name in totals if name.rsplit("/", 1)[-1] == "events"))
+
+    def discard(self) -> None:
+        """Close and remove the file. After :meth:`close` it does nothing."""
+        if self._open:
+            self._open = False
+            self._container.drop()
+
+    def __enter__(self: _W) -> _W:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -100,7 +100,8 @@ class Reader(Recording):
 
     def counts(self) -> Mapping[str, int]:
         """Elements per stream name, of everything recorded."""
-        return {name: stream.total.elements for name, stream in self._index.streams.items()}
+        told = {name: stream.total.elements for name, stream in self._index.streams.items()}
+        return {TRUTH if name == f"{TRUTH}/frames" else name: n for name, n in told.items()}
 
     def event_chunks(self, t0: int | None = None, t1: int | None = None) -> Iterator[Events]:
         """Events with ``t0 <= t < t1`` (µs), in runs of at most 64k (1M in a file made otherwise)."""

@@ -84,7 +84,7 @@ class Container:
         try:
             self._append([MAGIC, _record(HEADER, _text(profile) + _text(library))])
         except RtpipeError:
-            self._drop()
+            self.drop()
             raise
 
     def schema(self, name: str, encoding: str, text: str) -> int:
@@ -200,8 +200,8 @@ class Container:
             ) from error
         self.size += sum(map(len, parts))
 
-    def _drop(self) -> None:
-        """Close and remove a file that could not even be begun."""
+    def drop(self) -> None:
+        """Close and remove the file."""
         self._close()
         with suppress(OSError):
             self.path.unlink()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rtpipe.errors import ConfigError
 from rtpipe.ledger import Flow
 from rtpipe.packing import LONGEST_US, fault, pack
-from rtpipe.raw import opened
+from rtpipe.raw import opened, warm
 from rtpipe.types import Events, Frame, PackedEvents, Packet, RawEvents, Resolution, StreamInfo
 from rtpipe.window.columns import t_first, t_last
 from rtpipe.window.cut import BACKWARDS, DISCONTINUITY
@@ -64,9 +64,12 @@ class FilterStage:
                 f"events {events.resolution}"
             )
         self._resolution = events.resolution
+        warm(events.encoding)
         made = self._chain.open(events.resolution)
         changed = {self._events_stream, *((self._frames_stream,) if self._chain.geometric else ())}
-        return [replace(stream, resolution=made) if stream.name in changed else stream for stream in streams]
+        return [
+            replace(stream, resolution=made, encoding="") if stream.name in changed else stream for stream in streams
+        ]
 
     def process(self, packet: Packet) -> Sequence[Packet]:
         """The packet with what the filters kept; none where it was refused."""

@@ -13,10 +13,10 @@ from rtpipe.types import Array, Resolution
 BINS = 1024
 """Levels are told apart this finely when their tones are chosen."""
 
-LOWEST, HIGHEST = 0.02, 0.99
+LOWEST, HIGHEST = 0.025, 0.985
 """Shares of the touched pixels that are darker than black and not brighter than white."""
 
-NARROWEST = 5.0
+NARROWEST = 4.0
 """Contrast thresholds from black to white at least: quiet scenes are not blown up into noise."""
 
 SETTLING_US = 400_000

@@ -81,7 +81,7 @@ LATEST_US = 1 << 61
 
 
 def words_of(data: Array, dtype: type[np.unsignedinteger], name: str) -> Array:
-    """The bytes (uint8, contiguous, whole words) as little-endian words, read-only; a view where they are aligned.
+    """The bytes (uint8, whole words) as little-endian words, read-only; a view where they lie on a multiple of 8.
 
     Raises ``InputError`` otherwise.
     """
@@ -89,7 +89,7 @@ def words_of(data: Array, dtype: type[np.unsignedinteger], name: str) -> Array:
     data = np.asarray(data)
     if data.dtype != np.uint8 or data.ndim != 1 or len(data) % word.itemsize:
         raise InputError(f"{name} is whole words of {word.itemsize} bytes as uint8, got {data.dtype} {data.shape}")
-    if not data.flags.c_contiguous or data.ctypes.data % word.itemsize:
+    if not data.flags.c_contiguous or data.ctypes.data % 8:
         data = data.copy()
     words = data.view(word)
     words.flags.writeable = False

@@ -24,24 +24,26 @@ __all__ = ["INITIAL", "NAME", "WORD", "Decoder", "scan", "warm"]
 
 NAME = "evt3"
 WORD = 2
-_STATE = struct.Struct("<qqHH")  # time and the latest time ever, µs or -1; row; base column with polarity in bit 15
-INITIAL = _STATE.pack(-1, -1, 0, 0)
+_STATE = struct.Struct("<qqqHH")  # the time, the latest of an event and of a trigger; row; vector base
+INITIAL = _STATE.pack(-1, -1, -1, 0, 0)
 
 def _unpacked(state: bytes) -> Array:
     """The state as the kernel has it. Raises ``InputError`` for bytes that are none."""
     if len(state) != _STATE.size:
         raise InputError(f"{NAME}: a decoder's state has {_STATE.size} bytes, not {len(state)}")
-    time, reached, row, column = _STATE.unpack(state)
-    if not -1 <= time <= reached < LATEST_US or (time < 0) != (reached < 0) or row >= 1 << 12 or column & 0x7FFF > 4096:
-        raise InputError(f"{NAME}: a decoder's state that cannot be: time {time}, {reached} µs, row {row}")
-    return np.array((time, reached, row, column), np.int64)
+    *times, row, column = _STATE.unpack(state)
+    if any((time < 0) != (times[0] < 0) or not -1 <= time < LATEST_US for time in times) or row >= 1 << 12:
+        raise InputError(f"{NAME}: not a decoder's state: times {times} µs, row {row}")
+    if column & 0x7FFF > 2 * walking.WIDEST:
+        raise InputError(f"{NAME}: not a decoder's state: column {column & 0x7FFF}")
+    return np.array((*times, row, column), np.int64)
 
 
 def _walk(
     words: Array, state: Array, resolution: Resolution | None, kept: Array
 ) -> tuple[int, Events, Trigger, Array]:
     """How many events are in order, the events (none without ``resolution``), the triggers and the tally."""
-    n, m = (0, 0) if not len(words) else walking.count(words)
+    n, m = (0, 0) if not len(words) else walking.count(words, words[: len(words) // 4 * 4].view(np.uint64), walking.COUNT)
     width, height = resolution or (0, 0)
     room = n if resolution else 0
     t, x, y, p = np.empty(room, np.int64), np.empty(room, np.uint16), np.empty(room, np.uint16), np.empty(room, np.uint8)
@@ -49,8 +51,8 @@ def _walk(
     tally = np.zeros(7, np.int64)
     tally[walking.FIRST :] = -1
     n, m = walking.walk(
-        words, state, tally, kept, walking.SHIFT, walking.KEEP, walking.POSITION, walking.COUNT,
-        resolution is not None, width, height, t, x, y, p, *trigger,
+        words, state, tally, kept, walking.SHIFT, walking.KEEP, walking.ONE, walking.POSITION,
+        walking.COUNT, resolution is not None, width, height, t, x, y, p, *trigger,
     )  # fmt: skip
     end = n if resolution else 0
     events = Events(t[:end], x[:end], y[:end], p[:end])

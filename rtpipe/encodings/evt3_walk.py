@@ -1,10 +1,10 @@
 """The one kernel that walks over EVT3 words, for decoding and for scanning.
 
 Four lanes of 16 bits in one register hold the last word of each kind: high time, low time, row, column. A word is put
-into its lane by two table look-ups, so that the common kinds need no branch. As time lies in the upper lanes, one
-comparison from below and one from above find everything else: a change of high time, time going back, and the rarer
-kinds, which are put into the lane of the high time to be found there. The register is stored at every word and kept
-where the word was an event; a second loop, which compiles to vector instructions, makes columns of what was kept.
+into its lane by two table look-ups, so that the common kinds need no branch. The rarer kinds are put into the lane of
+the high time, so that one comparison finds them and every change of high time. The register is stored at every word and
+kept where the word was an event; a second loop, which compiles to vector instructions, makes columns of what was kept
+and looks whether all are in order and on the sensor. Indices are unsigned: numba would test signed ones for below 0.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from rtpipe.kernels import kernel
 from rtpipe.types import Array
 
-TIME, REACHED, ROW, COLUMN = range(4)
-"""Where the state (int64) has its parts: µs or -1; µs; the last row word's 12 bits; the vector base's column with its
-polarity in bit 15."""
+TIME, REACHED, TRIGGERED, ROW, COLUMN = range(5)
+"""Where the state (int64) has its parts: the time shown last, the latest that an event and that a trigger must not
+precede (µs, -1 before the first time); the last row word's 12 bits; the vector base's column, polarity in bit 15."""
 
 COORDINATES, ORDER, NO_TIME, TRIGGERS, WORDS, FIRST, LAST = range(7)
 """Where the tally (int64) has its parts: what was refused, and the times of the first and last event in order or -1."""
@@ -25,207 +25,306 @@ KEPT = 4096
 """Events gathered before they are made columns of; what 32 KiB of the first cache hold."""
 
 _LANES = {0: 16, 2: 0, 6: 32, 7: 0, 14: 0, 15: 0}  # continuations and counters go where nothing is kept between words
-SHIFT = np.array([_LANES.get(kind, 48) for kind in range(16)], np.uint64)
-KEEP = ~(np.uint64(0xFFFF) << SHIFT)
+SHIFT = np.array([_LANES.get(kind, 48) for kind in range(16)], np.uint8)
+KEEP = ~(np.uint64(0xFFFF) << SHIFT.astype(np.uint64))
+ONE = np.array([kind == 2 for kind in range(16)], np.uint8)
 COUNT = np.array([bin(mask).count("1") for mask in range(1 << 12)], np.uint8)
 POSITION = np.zeros((1 << 12, 12), np.uint16)
 """The set bits of a vector word, lowest first."""
 for _mask in range(1 << 12):
     POSITION[_mask, : COUNT[_mask]] = [bit for bit in range(12) if _mask >> bit & 1]
 
-_BEYOND = np.uint64(0x8000)  # in the column's lane: further right than 11 bits can say
-_WIDEST = 2048
+WIDEST = 2048
+BEYOND = np.uint64(0x8000)
+"""In the column's lane: further right than 11 bits can say."""
+FULL = np.uint64(KEPT - 12)
+LOW = np.uint64(0xFFF)
+ONES = np.uint64(0x0001000100010001)
+U0, U1, U12, U16, U32, U48 = (np.uint64(n) for n in (0, 1, 12, 16, 32, 48))
 
 
 @kernel()
-def count(words: Array) -> tuple[int, int]:
-    """Events and triggers in ``words``: what must be allocated before they are decoded."""
-    events = 0
-    triggers = 0
-    for start in range(0, words.size, 4096):  # so that the sums fit 16 bits
-        n = np.uint16(0)
-        m = np.uint16(0)
-        for i in range(start, min(start + 4096, words.size)):
-            word = words[i]
-            kind = word >> np.uint16(12)
-            bits = np.uint16(1) if kind == 2 else np.uint16(0)
-            bits = word & np.uint16(0xFFF) if kind == 4 else bits
-            bits = word & np.uint16(0xFF) if kind == 5 else bits
-            bits = bits - ((bits >> np.uint16(1)) & np.uint16(0x5555))
-            bits = (bits & np.uint16(0x3333)) + ((bits >> np.uint16(2)) & np.uint16(0x3333))
-            bits = (bits + (bits >> np.uint16(4))) & np.uint16(0x0F0F)
-            n += (bits + (bits >> np.uint16(8))) & np.uint16(0xFF)
-            m += np.uint16(1) if kind == 10 else np.uint16(0)
-        events += n
-        triggers += m
-    return events, triggers
+def _lanes_that_are(kinds: np.uint64, kind: np.uint64) -> np.uint64:
+    """1 in each 16-bit lane of ``kinds`` (0 to 15) that holds ``kind``, 0 in the others."""
+    return ((((kinds ^ (kind * ONES)) + np.uint64(15) * ONES) >> np.uint64(4)) & ONES) ^ ONES
 
 
 @kernel()
-def _columns(kept: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> tuple[int, int]:
-    """Make columns of what was kept; the largest column and row."""
+def _bits_of_vectors(four: np.uint64) -> np.uint64:
+    """In each lane how many bits its word says are events, 0 where it is no vector."""
+    kinds = (four >> U12) & (np.uint64(15) * ONES)
+    vector8 = _lanes_that_are(kinds, np.uint64(5))
+    vector = _lanes_that_are(kinds, np.uint64(4)) | vector8
+    bits = four & ((vector << U12) - vector) & ~(vector8 * np.uint64(0xF00))
+    bits -= (bits >> U1) & np.uint64(0x5555555555555555)
+    bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (bits + (bits >> np.uint64(8))) & (np.uint64(0xFF) * ONES)
+
+
+@kernel()
+def count(words: Array, quads: Array, counts: Array) -> tuple[int, int]:
+    """Events and triggers in ``words``: what must be allocated before they are decoded.
+
+    ``quads`` uint64 are the same words four by four, the last up to three left out. Arithmetic on four lanes at a time,
+    which compiles to vector instructions.
+    """
+    events = U0
+    triggers = U0
+    for start in range(0, quads.size, 256):
+        stop = min(start + 256, quads.size)
+        n = U0
+        m = U0
+        vectors = U0
+        for i in range(start, stop):
+            kinds = (quads[i] >> U12) & (np.uint64(15) * ONES)
+            n += _lanes_that_are(kinds, np.uint64(2))
+            m += _lanes_that_are(kinds, np.uint64(10))
+            vectors |= _lanes_that_are((kinds >> U1) & (np.uint64(7) * ONES), np.uint64(2))
+        if vectors:
+            for i in range(start, stop):
+                n += _bits_of_vectors(quads[i])
+        for lane in range(0, 64, 16):
+            events += (n >> np.uint64(lane)) & np.uint64(0xFFFF)
+            triggers += (m >> np.uint64(lane)) & np.uint64(0xFFFF)
+    for i in range(4 * quads.size, words.size):
+        word = np.uint64(words[i])
+        kind = word >> U12
+        if kind == 4 or kind == 5:
+            events += np.uint64(counts[word & (LOW if kind == 4 else np.uint64(0xFF))])
+        events += np.uint64(kind == 2)
+        triggers += np.uint64(kind == 10)
+    return np.int64(events), np.int64(triggers)
+
+
+@kernel()
+def _columns(kept: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> tuple[int, int, bool]:
+    """Make columns of what was kept; the largest column and row, and whether time goes back."""
     right = np.uint16(0)
     bottom = np.uint16(0)
     for i in range(kept.size):
         lanes = kept[i]
-        t[i] = base + np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF))
+        t[i] = base + np.int64((lanes >> U32) & LOW)
         column = np.uint16((lanes & np.uint64(0x7FF)) | ((lanes >> np.uint64(4)) & np.uint64(0x800)))
-        row = np.uint16(lanes >> np.uint64(16)) & np.uint16(0xFFF)
+        row = np.uint16((lanes >> U16) & LOW)
         x[i] = column
         y[i] = row
-        p[i] = np.uint8(lanes >> np.uint64(11)) & np.uint8(1)
+        p[i] = np.uint8((lanes >> np.uint64(11)) & U1)
         right = max(right, column)
         bottom = max(bottom, row)
-    return right, bottom
+    back = False
+    for i in range(1, kept.size):
+        back |= t[i] < t[i - 1]
+    return right, bottom, back
 
 
 @kernel()
-def _sift(width: int, height: int, t: Array, x: Array, y: Array, p: Array) -> int:
-    """Close the gaps that events off the sensor leave; how many are left."""
+def _sift(reached: int, width: int, height: int, t: Array, x: Array, y: Array, p: Array, tally: Array) -> int:
+    """Close the gaps that events out of order or off the sensor leave; how many are left."""
     n = 0
     for i in range(t.size):
+        if t[i] < reached:
+            tally[ORDER] += 1
+            continue
+        reached = t[i]
         if x[i] < width and y[i] < height:
             t[n], x[n], y[n], p[n] = t[i], x[i], y[i], p[i]
             n += 1
+        else:
+            tally[COORDINATES] += 1
     return n
 
 
 @kernel()
-def _flush(
-    kept: Array, n: int, base: int, tally: Array, emit: bool, width: int, height: int,
-    t: Array, x: Array, y: Array, p: Array, at: int,
-) -> int:  # fmt: skip
-    """Append the ``n`` events of ``kept`` to the columns; how many the columns hold then."""
-    if n == 0:
-        return at
+def _look(kept: Array, base: int, reached: int, tally: Array) -> int:
+    """Where nothing is made of them: note the times of what was kept; the latest."""
+    latest = U0
+    for i in range(kept.size):
+        latest = max(latest, kept[i] >> U32)
     if tally[FIRST] < 0:
-        tally[FIRST] = base + np.int64((kept[0] >> np.uint64(32)) & np.uint64(0xFFF))
-    tally[LAST] = base + np.int64((kept[n - 1] >> np.uint64(32)) & np.uint64(0xFFF))
+        for i in range(kept.size):
+            t = base + np.int64((kept[i] >> U32) & LOW)
+            if t >= reached:
+                tally[FIRST] = t
+                break
+    latest_t = base + np.int64(latest & LOW)
+    if latest_t >= reached:
+        tally[LAST] = latest_t
+        reached = latest_t
+    return reached
+
+
+@kernel()
+def _flush(
+    kept: Array, base: int, reached: int, tally: Array, emit: bool, width: int, height: int,
+    t: Array, x: Array, y: Array, p: Array, at: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Append what was kept to the columns; how many the columns hold then, and the latest time of an event."""
+    if kept.size == 0:
+        return at, reached
+    end = at + kept.size
     if not emit:
-        return at + n
-    end = at + n
-    right, bottom = _columns(kept[:n], base, t[at:end], x[at:end], y[at:end], p[at:end])
-    if right < width and bottom < height:
-        return end
-    left = _sift(width, height, t[at:end], x[at:end], y[at:end], p[at:end])
-    tally[COORDINATES] += n - left
-    return at + left
+        return end, _look(kept, base, reached, tally)
+    t, x, y, p = t[at:end], x[at:end], y[at:end], p[at:end]
+    right, bottom, back = _columns(kept, base, t, x, y, p)
+    if back or t[0] < reached or right >= width or bottom >= height:
+        latest = t.max()
+        end = at + _sift(reached, width, height, t, x, y, p, tally)
+        return end, max(reached, latest)
+    return end, t[-1]
+
+
+@kernel()
+def _common(
+    words: Array, i: np.uint64, stop: np.uint64, lanes: np.uint64, kept: Array, n: np.uint64,
+    shift: Array, keep: Array, one: Array,
+) -> tuple[np.uint64, np.uint64, np.uint64]:  # fmt: skip
+    """Go over the common kinds of words up to ``stop`` or to the first that is none; that word, ``lanes`` and ``n``.
+
+    One by one at first; once the rare ones are seen to be far, by sixteen, looked at afterwards.
+    """
+    high = lanes >> U48
+    begun = i
+    while i < stop:
+        while i >= begun + U32 and i + U16 <= stop:
+            now = lanes
+            m = n
+            seen = U0
+            for k in range(i, i + U16):
+                word = np.uint64(words[k])
+                kind = word >> U12
+                now = (now & keep[kind]) | (word << np.uint64(shift[kind]))
+                kept[m] = now
+                seen |= now ^ lanes
+                m += np.uint64(one[kind])
+            if seen >> U48 != U0:
+                break
+            i += U16
+            lanes = now
+            n = m
+        for k in range(i, min(stop, i + U32)):
+            word = np.uint64(words[k])
+            kind = word >> U12
+            after = (lanes & keep[kind]) | (word << np.uint64(shift[kind]))
+            kept[n] = after
+            if after >> U48 != high:
+                return k, lanes, n
+            lanes = after
+            n += np.uint64(one[kind])
+        i = min(stop, i + U32)
+    return stop, lanes, n
+
+
+@kernel()
+def _vectors(
+    words: Array, i: np.uint64, stop: np.uint64, lanes: np.uint64, base: np.uint64, kept: Array, n: np.uint64,
+    positions: Array, counts: Array,
+) -> tuple[np.uint64, np.uint64, np.uint64]:  # fmt: skip
+    """Go over vectors and their bases up to ``stop``, to the first word that is neither, or until ``kept`` is full;
+    that word, the base (column and, in bit 15, polarity) and ``n``."""
+    lanes &= ~np.uint64(0xFFFF)
+    k = i
+    while k < stop and n <= FULL:
+        word = np.uint64(words[k])
+        kind = word >> U12
+        if kind == 3:
+            base = (word & np.uint64(0x7FF)) | ((word & np.uint64(0x800)) << np.uint64(4))
+        elif kind == 4 or kind == 5:
+            mask = word & (LOW if kind == 4 else np.uint64(0xFF))
+            column = base & np.uint64(0x7FFF)
+            first = lanes | ((base >> np.uint64(15)) << np.uint64(11))
+            if column <= np.uint64(WIDEST - 12):
+                first |= column
+                for j in range(12):
+                    kept[n + np.uint64(j)] = first + np.uint64(positions[mask, j])
+            else:
+                for j in range(12):
+                    right = column + np.uint64(positions[mask, j])
+                    kept[n + np.uint64(j)] = first | (right if right < WIDEST else BEYOND)
+            n += np.uint64(counts[mask])
+            column = min(column + np.uint64(12 if kind == 4 else 8), np.uint64(2 * WIDEST))
+            base = (base & np.uint64(0x8000)) | column
+        else:
+            break
+        k += U1
+    return k, base, n
 
 
 @kernel()
 def walk(
-    words: Array, state: Array, tally: Array, kept: Array, shift: Array, keep: Array, positions: Array, counts: Array,
-    emit: bool, width: int, height: int, t: Array, x: Array, y: Array, p: Array,
+    words: Array, state: Array, tally: Array, kept: Array, shift: Array, keep: Array, one: Array, positions: Array,
+    counts: Array, emit: bool, width: int, height: int, t: Array, x: Array, y: Array, p: Array,
     trigger_t: Array, trigger_channel: Array, trigger_edge: Array,
 ) -> tuple[int, int]:  # fmt: skip
     """Go over ``words`` from ``state``, which is brought up to date, adding to ``tally``.
 
-    With ``emit`` the columns are filled; without, events are only counted (off the sensor or not). ``kept`` uint64
-    [``KEPT``] is scratch. Returns how many events and triggers there are.
+    With ``emit`` the columns are filled; without, events are counted, those included that would be refused. ``kept``
+    uint64 [``KEPT``] is scratch. Returns how many events and triggers there are.
     """
-    time = state[TIME]
+    timed = state[TIME] >= 0
+    base = (state[TIME] >> 12) << 12 if timed else 0
     reached = state[REACHED]
-    timed = time >= 0
-    late = timed and time < reached
-    base = (time >> 12) << 12 if timed else 0
-    high = np.uint64(0x8000 | ((base >> 12) & 0xFFF))
-    lanes = (high << np.uint64(48)) | (np.uint64(0x6000 | (time & 0xFFF if timed else 0)) << np.uint64(32))
-    lanes |= np.uint64(state[ROW] & 0xFFF) << np.uint64(16)
-    column = state[COLUMN] & 0x7FFF
-    polarity = np.uint64((state[COLUMN] >> 15) << 11)
+    triggered = state[TRIGGERED]
+    lanes = np.uint64(0x8000 | ((base >> 12) & 0xFFF)) << U48
+    lanes |= np.uint64(state[TIME] & 0xFFF if timed else 0) << U32
+    lanes |= np.uint64(state[ROW]) << U16
+    column = np.uint64(state[COLUMN])
     at = 0
     triggers = 0
-    n = 0
-    i = 0
-    while i < words.size:
-        if timed and not late:
-            newest = lanes >> np.uint64(32)
-            limit = (high + np.uint64(1)) << np.uint64(16)
-            stop = min(words.size, i + KEPT - n)
-            while i < stop:
-                word = words[i]
-                kind = word >> np.uint16(12)
-                after = (lanes & keep[kind]) | (np.uint64(word) << shift[kind])
-                times = after >> np.uint64(32)
-                kept[n] = after
-                if times < newest or times >= limit:
-                    break
-                newest = times
-                lanes = after
-                n += kind == 2
-                i += 1
-            if i == words.size:
-                break
-            if i == stop:
-                at = _flush(kept, n, base, tally, emit, width, height, t, x, y, p, at)
-                n = 0
+    n = U0
+    i = U0
+    end = np.uint64(words.size)
+    while i < end:
+        if timed:
+            i, lanes, n = _common(words, i, min(end, i + (np.uint64(KEPT) - n)), lanes, kept, n, shift, keep, one)
+            if i < end:
+                i, column, n = _vectors(words, i, end, lanes, column, kept, n, positions, counts)
+            if n > FULL or i == end:
+                at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
+                n = U0
                 continue
-        word = words[i]
-        kind = word >> np.uint16(12)
-        i += 1
-        if kind == 3:
-            column = np.int64(word & np.uint16(0x7FF))
-            polarity = np.uint64(word & np.uint16(0x800))
-        elif kind == 4 or kind == 5:
-            mask = word & np.uint16(0xFFF if kind == 4 else 0xFF)
-            if late or not timed:
-                tally[ORDER if timed else NO_TIME] += counts[mask]
-            else:
-                if n > KEPT - 12:
-                    at = _flush(kept, n, base, tally, emit, width, height, t, x, y, p, at)
-                    n = 0
-                first = (lanes & ~np.uint64(0xFFFF)) | polarity
-                if column <= _WIDEST - 12:
-                    first |= np.uint64(column)
-                    for j in range(12):
-                        kept[n + j] = first + np.uint64(positions[mask, j])
-                else:
-                    for j in range(12):
-                        right = column + np.int64(positions[mask, j])
-                        kept[n + j] = first | (np.uint64(right) if right < _WIDEST else _BEYOND)
-                n += counts[mask]
-            column = min(column + (12 if kind == 4 else 8), 2 * _WIDEST)
-        elif kind == 8 or kind == 6:
-            if kind == 8:
-                now = np.uint64(word)
-                if not timed or now != high:
-                    at = _flush(kept, n, base, tally, emit, width, height, t, x, y, p, at)
-                    n = 0
-                    earlier = (base >> 12) & 0xFFF
-                    later = np.int64(word & np.uint16(0xFFF))
-                    wraps = base >> 24
-                    if timed and earlier >= later + 2048:
-                        wraps += 1
-                    reached = reached if late else max(reached, base | np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF)))
-                    base = (wraps << 24) | (later << 12)
-                    high = now
-                    lanes = (lanes & np.uint64(0xFFFF0FFF)) | (np.uint64(0x6000) << np.uint64(32)) | (high << np.uint64(48))
-                    timed = True
-            elif timed:
-                if not late:
-                    reached = base | np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF))
-                lanes = (lanes & ~(np.uint64(0xFFFF) << np.uint64(32))) | (np.uint64(word) << np.uint64(32))
-            late = timed and (base | np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF))) < reached
-        elif kind == 2:
-            tally[ORDER if timed else NO_TIME] += 1
-        elif kind == 0:
-            lanes = (lanes & ~(np.uint64(0xFFFF) << np.uint64(16))) | (np.uint64(word) << np.uint64(16))
+        word = np.uint64(words[i])
+        kind = word >> U12
+        if kind == 8:
+            if not timed or word != lanes >> U48:
+                at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
+                n = U0
+                high = np.int64(word & LOW)
+                wrapped = timed and ((base >> 12) & 0xFFF) >= high + 2048
+                base = (((base >> 24) + wrapped) << 24) | (high << 12)
+                lanes = (lanes & np.uint64(0xFFFFFFFF)) | (word << U48)
+                reached = max(reached, base)
+                triggered = max(triggered, base)
+                timed = True
         elif kind == 10:
-            if timed and not late:
-                trigger_t[triggers] = base | np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF))
-                trigger_channel[triggers] = np.uint8((word >> np.uint16(8)) & np.uint16(0xF))
-                trigger_edge[triggers] = np.uint8(word & np.uint16(1))
+            now = base + np.int64((lanes >> U32) & LOW)
+            if timed and now >= triggered:
+                trigger_t[triggers] = now
+                trigger_channel[triggers] = (word >> np.uint64(8)) & np.uint64(0xF)
+                trigger_edge[triggers] = word & U1
                 triggers += 1
+                triggered = now
             else:
                 tally[TRIGGERS] += 1
-        elif kind != 7 and kind != 14 and kind != 15:
-            if kind == 1:  # a row of another kind of event: what follows is not ours
-                lanes |= np.uint64(0xFFF) << np.uint64(16)
+        elif kind == 1:  # the row of another kind of event: what follows is not ours
+            lanes |= LOW << U16
             tally[WORDS] += 1
-    at = _flush(kept, n, base, tally, emit, width, height, t, x, y, p, at)
-    time = base | np.int64((lanes >> np.uint64(32)) & np.uint64(0xFFF)) if timed else -1
-    state[TIME] = time
-    state[REACHED] = reached if late else time
-    state[ROW] = np.int64((lanes >> np.uint64(16)) & np.uint64(0xFFF))
-    state[COLUMN] = column | (np.int64(polarity) << 4)
+        elif kind == 9 or 11 <= kind <= 13:
+            tally[WORDS] += 1
+        elif timed:
+            continue
+        else:
+            if kind == 0:
+                lanes = (lanes & ~(LOW << U16)) | ((word & LOW) << U16)
+            elif kind == 3 or kind == 4 or kind == 5:
+                k, column, m = _vectors(words, i, i + U1, lanes, column, kept, U0, positions, counts)
+                tally[NO_TIME] += np.int64(m)
+            tally[NO_TIME] += kind == 2
+        i += U1
+    at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
+    state[TIME] = base + np.int64((lanes >> U32) & LOW) if timed else -1
+    state[REACHED] = reached
+    state[TRIGGERED] = triggered
+    state[ROW] = np.int64((lanes >> U16) & LOW)
+    state[COLUMN] = np.int64(column)
     return at, triggers

@@ -19,14 +19,14 @@ from rtpipe.history.settings import HistorySettings
 from rtpipe.pipeline.document import Document, convert, override, parse
 from rtpipe.window.settings import WindowSettings, misfit
 
-TOP = ("sources", "history", "window", "engine", "sinks")
+TOP = ("sources", "history", "filters", "window", "engine", "sinks")
 HISTORY = "history"
 """The history stage's name among the processes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A driver, engine or sink by name, with its settings: ``settings`` is the module's own frozen struct."""
+    """A driver, filter, engine or sink by name, with its settings: ``settings`` is the module's own frozen struct."""
 
     name: str
     kind: str
@@ -50,6 +50,8 @@ class PipelineConfig:
     engine: Part | None
     sinks: Mapping[str, Part]
     history: HistorySettings | None = None
+    filters: Sequence[Part] = ()
+    """In front of the windows, in their order."""
 
 
 def shipped() -> dict[str, Path]:
@@ -84,7 +86,9 @@ def load(config: str, *, source: str | None = None, overrides: Sequence[str] = (
     document = parse(text, str(path))
     if source is not None:
         document = _with_source(document, source)
-    return check(override(document, overrides))
+    for assignment in overrides:
+        document = override(_named_filters(document), [assignment])
+    return check(document)
 
 
 def _with_source(document: Document, source: str) -> Document:
@@ -102,6 +106,15 @@ def _with_source(document: Document, source: str) -> Document:
     return Document(document.name, {**document.data, "sources": {**sources, name: part}}, document.lines)
 
 
+def _named_filters(document: Document) -> Document:
+    """A filter that is a mere name as the mapping that it stands for: its settings can be overridden."""
+    filters = document.data.get("filters")
+    if not isinstance(filters, list):
+        return document
+    spelled = [{"filter": item} if isinstance(item, str) else item for item in filters]
+    return Document(document.name, {**document.data, "filters": spelled}, document.lines)
+
+
 def check(document: Document) -> PipelineConfig:
     """The typed pipeline of a document. Raises ``ConfigError`` with file, line, key and what is allowed."""
     for key in document.data:
@@ -116,9 +129,10 @@ def check(document: Document) -> PipelineConfig:
             raise document.error(("window", "of"), f"there is no source {window.of!r}; sources: {', '.join(sources)}")
     if document.data.get("engine") is not None:
         engine = _part(document, ("engine",), document.data["engine"], "engines", "network", "engine")
+    filters = _filters(document, window)
     sinks = _sinks(document)
     _check_pairs(document, window, engine, sinks)
-    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history)
+    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history, filters)
 
 
 def _sources(document: Document) -> dict[str, Part]:
@@ -141,6 +155,18 @@ def _history(document: Document, sources: Mapping[str, Part]) -> HistorySettings
     if HISTORY in sources:
         raise document.error(("sources", HISTORY), "with a history, no source can bear that name")
     return history
+
+
+def _filters(document: Document, window: WindowSettings | None) -> list[Part]:
+    data = _named_filters(document).data.get("filters") or []
+    if not isinstance(data, list):
+        raise document.error(("filters",), "a list of filters is wanted, as [hot_pixels, {filter: background}]")
+    if data and (window is None or "events" not in window.needs):
+        raise document.error(("filters",), "filters stand in front of windows of events: here there are none")
+    return [
+        _part(document, ("filters", index), item, "filters", "filter", f"filter {index}")
+        for index, item in enumerate(data)
+    ]
 
 
 def _sinks(document: Document) -> dict[str, Part]:
@@ -197,6 +223,8 @@ def describe(config: PipelineConfig) -> dict[str, Any]:
     }
     if config.history is not None:
         result["history"] = msgspec.to_builtins(config.history)
+    if config.filters:
+        result["filters"] = [{"kind": part.kind, **part.plain} for part in config.filters]
     if config.window is not None:
         result["window"] = msgspec.to_builtins(config.window)
     if config.engine is not None:

@@ -133,6 +133,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     inputs: list[InputPlan] = []
     consumers: list[str] = []
     window: dict[str, Any] | None = None
+    filters: list[dict[str, Any]] = []
     picture: bool = False
     notes: dict[str, str] = {}
 

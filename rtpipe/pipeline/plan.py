@@ -49,9 +49,9 @@ def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None =
     if config.engine is not None and config.window is not None:
         picture = any("picture" in sink.module.wants(sink.settings) for sink in config.sinks.values())
         window = msgspec.to_builtins(config.window)
-        workers.append(
-            worker(ENGINE, "engine", config.engine.kind, config.engine.plain, window=window, picture=picture)
-        )
+        filters = [{"filter": part.kind, **part.plain} for part in config.filters]
+        more = {"window": window, "picture": picture, "filters": filters}
+        workers.append(worker(ENGINE, "engine", config.engine.kind, config.engine.plain, **more))
     workers += [worker(name, "sink", part.kind, part.plain) for name, part in config.sinks.items()]
     return workers
 

@@ -24,7 +24,7 @@ BUG = 3
 
 
 def stages(plan: WorkerPlan) -> list[Stage]:
-    """The stages of a worker that is no driver: windows then engine, or one sink. Raises ``RtpipeError``."""
+    """The stages of a worker that is no driver: filters, windows, engine, or one sink. Raises ``RtpipeError``."""
     if plan.role == "sink":
         module = registry.load("sinks", plan.part)
         sink: Stage = module.Sink(msgspec.convert(plan.settings, module.Settings))
@@ -36,7 +36,13 @@ def stages(plan: WorkerPlan) -> list[Stage]:
     module = registry.load("engines", plan.part)
     engine = module.Engine(msgspec.convert(plan.settings, module.Settings))
     settings = msgspec.convert(plan.window or {}, WindowSettings)
-    return [WindowStage(settings, engine.spec, picture=plan.picture), EngineStage(engine)]
+    chain: list[Stage] = [WindowStage(settings, engine.spec, picture=plan.picture), EngineStage(engine)]
+    if plan.filters:
+        from rtpipe.window.filters.chain import make
+        from rtpipe.window.filters.stage import FilterStage
+
+        chain.insert(0, FilterStage(settings.of, make(plan.filters)))
+    return chain
 
 
 def run(plan: WorkerPlan) -> int:

@@ -49,7 +49,9 @@ class Sink(Stage, Protocol):
     """A stage at the end of the line.
 
     Its module also holds ``DELIVERY`` (``"every"``: all packets in order; ``"latest"``: only the newest of each stream,
-    what is skipped is counted) and ``wants(settings) -> tuple[str, ...]``, the kinds of streams it takes.
+    what is skipped is counted) and ``wants(settings) -> tuple[str, ...]``, the kinds of streams it takes; and
+    ``DIRECT = True`` where the camera's streams are to come from the driver also when there is a history: as the camera
+    sent them, never rewound. A sink may also have ``rewound(seconds or None)``: told how far what it shows is rewound.
     """
 
     def idle(self) -> Sequence[str]:

@@ -8,12 +8,20 @@ import typer
 
 
 def control(
-    command: Annotated[list[str], typer.Argument(help="pause, resume, step, seek S, speed X, record on|off, mark …")],
+    command: Annotated[
+        list[str],
+        typer.Argument(help="pause, resume, step, seek S, speed X, rewind S, live, save S, record on|off, mark …"),
+    ],
     run: Annotated[int | None, typer.Option(help="The process number of the run, if several are running.")] = None,
 ) -> None:
     """Steer a running pipeline.
 
-    Commands: pause, resume, step, seek SECONDS, seek +S, seek -S, speed FACTOR, record on|off, mark TEXT, status, stop.
+    Commands: pause, resume, step, seek SECONDS, seek +S, seek -S, speed FACTOR, record on|off, mark TEXT, status, stop;
+    and in a pipeline with a history: rewind SECONDS plays again from that long ago, through the engine, up to now, live
+    goes back to the present at once, save SECONDS writes the last seconds to a file.
+
+    While rewound, pause, resume, step, speed, seek +S and seek -S steer what is played again; otherwise they are for
+    the source: a replay obeys them all, a live camera what it can. No command but record touches a recording.
 
     Examples:
 
@@ -22,6 +30,10 @@ def control(
         rtpipe control seek 1.5
 
         rtpipe control seek -1
+
+        rtpipe control rewind 3
+
+        rtpipe control save 10
 
         rtpipe control status
     """

@@ -84,6 +84,12 @@ def edges(accounts: Mapping[str, Account]) -> list[EdgeAccount]:
     return result
 
 
+def rewound_s(accounts: Mapping[str, Account]) -> float | None:
+    """How far the pipeline's history is rewound, in seconds; None where it is live or there is none."""
+    last = [account.last for account in accounts.values() if account.plan.role == "history"]
+    return next((report.rewound_s for report in last if report is not None), None)
+
+
 def problems(accounts: Mapping[str, Account]) -> list[str]:
     """What does not balance, one line each, naming the edge or stage. Empty when every loss has a name.
 

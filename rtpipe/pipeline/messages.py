@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     facts: dict[str, str] = {}
     position_s: float | None = None
     duration_s: float | None = None
+    rewound_s: float | None = None
+    """A history's: how far its stream is behind the newest data, None while that is live."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -52,11 +54,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """What became of a :class:`Do` (from a worker) or a :class:`Request` (to a person)."""
+    """What became of a :class:`Do` (from a worker) or a :class:`Request` (to a person). ``declined``: it is not for
+    this worker just now, another may obey."""
 
     id: int
     ok: bool
     text: str
+    declined: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
@@ -91,9 +95,10 @@ class Absent(msgspec.Struct, frozen=True, tag="absent"):
 
 
 class Status(msgspec.Struct, frozen=True, tag="status"):
-    """The pipeline's state in one line, for overlays."""
+    """The pipeline's state in one line, for overlays, and how far what is shown is rewound (s), None: it is live."""
 
     line: str
+    rewound_s: float | None = None
 
 
 class Note(msgspec.Struct, frozen=True, tag="note"):
@@ -120,8 +125,9 @@ class InputPlan(msgspec.Struct, frozen=True):
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
-    """All that one worker process needs. ``role`` ``"driver"``, ``"engine"`` (windows and engine) or ``"sink"``;
-    ``part`` the driver's, engine's or sink's name; ``consumers`` who must have answered before the first packet."""
+    """All that one worker process needs. ``role`` ``"driver"``, ``"history"``, ``"engine"`` (windows and engine) or
+    ``"sink"``; ``part`` the driver's, engine's or sink's name; ``consumers`` who must have answered before the first
+    packet; ``life`` how often it was restarted."""
 
     name: str
     role: str
@@ -136,6 +142,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     filters: list[dict[str, Any]] = []
     picture: bool = False
     notes: dict[str, str] = {}
+    life: int = 0
 
 
 Message = TypeVar("Message")
@@ -171,28 +178,28 @@ def to_worker(data: bytes) -> ToWorker:
     return _decode(_to_worker, data)
 
 
-def check_command(command: str) -> str:
-    """A control command in its one spelling. Raises ``InputError`` that lists the commands.
+COMMANDS = (
+    "pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, rewind SECONDS, live, save SECONDS, record on|off, "
+    "mark TEXT, status, stop"
+)
 
-    Commands: pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, record on|off, mark TEXT, status, stop.
-    """
+
+def check_command(command: str) -> str:
+    """A control command in its one spelling. Raises ``InputError`` that lists the commands (:data:`COMMANDS`)."""
     words = command.strip().split(None, 1)
     verb, argument = (words[0].lower() if words else ""), (words[1].strip() if len(words) > 1 else "")
-    if verb in ("pause", "resume", "step", "status", "stop") and not argument:
+    if verb in ("pause", "resume", "step", "live", "status", "stop") and not argument:
         return verb
-    if verb in ("seek", "speed"):
+    if verb in ("seek", "speed", "rewind", "save"):
         try:
             number = float(argument)
         except ValueError:
             raise InputError(f"{verb} wants a number, not {argument!r}") from None
-        if not -1e9 < number < 1e9 or (verb == "speed" and number < 0):
+        if not -1e9 < number < 1e9 or (verb == "speed" and number < 0) or (verb in ("rewind", "save") and number <= 0):
             raise InputError(f"{verb} {argument}: out of range")
         return f"{verb} {argument}"
     if verb == "record" and argument in ("on", "off"):
         return f"record {argument}"
     if verb == "mark" and argument:
         return f"mark {argument[:1000]}"
-    raise InputError(
-        f"no such command: {command!r}; there are pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, "
-        "record on|off, mark TEXT, status, stop"
-    )
+    raise InputError(f"no such command: {command!r}; there are {COMMANDS}")

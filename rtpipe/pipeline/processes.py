@@ -47,7 +47,8 @@ class WorkerProcess:
     def start(self) -> None:
         """Start the process, in a session of its own so that the terminal's Ctrl-C reaches only the supervisor."""
         plan_file = self.directory / f"{self.plan.name}.json"
-        plan_file.write_bytes(msgspec.json.encode(self.plan))
+        plan = msgspec.structs.replace(self.plan, life=len(self.account.deaths))
+        plan_file.write_bytes(msgspec.json.encode(plan))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rtpipe.pipeline.worker", str(plan_file)],

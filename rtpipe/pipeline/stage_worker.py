@@ -81,6 +81,7 @@ class StageWorker:
             self._poller.register(self._publisher.socket, zmq.POLLIN)
         self._made: tuple[StreamInfo, ...] = ()
         self._clock = CameraClock()
+        self._epoch = 0
         self._since_camera = Histogram()
         self._last: dict[str, Packet] = {}
         self._open = 0
@@ -127,11 +128,11 @@ class StageWorker:
             self._publisher.announce(self._made)
 
     def _pump(self) -> None:
-        while not all(subscriber.ended for subscriber in self._inputs):
-            moved = False
+        while self._going:
+            moved = self._play()
             for subscriber, latency in zip(self._inputs, self._latency.values(), strict=True):
                 for _ in range(BATCH):
-                    if self._publisher is not None and not self._plan.live and not self._publisher.room:
+                    if not self._taking:
                         break
                     packet = subscriber.receive()
                     if packet is None:
@@ -142,9 +143,32 @@ class StageWorker:
                     subscriber.processed(packet)
                     self._time(packet, made, latency)
                     self._serve_consumers()
-            self._attend(0 if moved else IDLE_MS)
+            self._attend(0 if moved else self._idle_ms)
             if self._orphaned and not moved:
                 return
+
+    @property
+    def _going(self) -> bool:
+        """Whether anything more can come of this worker."""
+        return not all(subscriber.ended for subscriber in self._inputs)
+
+    @property
+    def _taking(self) -> bool:
+        """Whether another packet may be taken: a replay's waits while a consumer has no room."""
+        return self._publisher is None or self._plan.live or self._publisher.room
+
+    @property
+    def _idle_ms(self) -> int:
+        return IDLE_MS
+
+    @property
+    def _rewound_s(self) -> float | None:
+        """How far what is sent is behind what came, where something is sent again."""
+        return None
+
+    def _play(self) -> bool:
+        """Publish what is due without a packet having come; whether there was anything."""
+        return False
 
     def _time(self, packet: Packet, made: Sequence[Packet], latency: Histogram) -> None:
         """Stamp: host arrival to processed; and, for what an engine made, the camera's instant to made."""
@@ -154,6 +178,8 @@ class StageWorker:
         latency.add(now - packet.received_ns)
         if self._publisher is not None:
             if packet.n_events:
+                if packet.epoch != self._epoch:  # time jumped: what is known of the camera's clock is void
+                    self._epoch, self._clock = packet.epoch, CameraClock()
                 self._clock.add(packet.t_last, packet.received_ns)
             if made and self._clock.steady:
                 for output in made:
@@ -234,18 +260,23 @@ class StageWorker:
                 self._publisher.mark_absent(order.consumer, order.will_return)
         elif isinstance(order, Status):
             self._tell("status", order.line)
+            self._tell("rewound", order.rewound_s)
         elif isinstance(order, Note):
             self._tell("note", order.name, order.text)
         elif isinstance(order, Do):
-            self._link.send(self._control(order))
+            self._control(order)
 
-    def _tell(self, verb: str, *words: str) -> None:
+    def _tell(self, verb: str, *words: object) -> None:
         for stage in self._chain:
             method = getattr(stage, verb, None)
             if method is not None:
                 method(*words)
 
-    def _control(self, order: Do) -> Answer:
+    def _control(self, order: Do) -> None:
+        """Obey, and answer."""
+        self._link.send(self._answer(order))
+
+    def _answer(self, order: Do) -> Answer:
         for stage in self._chain:
             control = getattr(stage, "control", None)
             if control is not None:
@@ -276,5 +307,6 @@ class StageWorker:
                 flows=flows,
                 latency=latency,
                 facts=facts,
+                rewound_s=self._rewound_s,
             )
         )

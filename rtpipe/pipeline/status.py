@@ -43,14 +43,17 @@ class StatusLine:
         waiting = [name for name, account in accounts.items() if account.last is None]
         if waiting:
             return f"starting: {', '.join(waiting)}"
-        parts = []
+        rewound = ledger_of.rewound_s(accounts)
+        parts = [] if rewound is None else [f"REWIND -{rewound:.1f} s"]
         for account in accounts.values():
             last = account.last
             if account.plan.role == "driver" and last is not None and last.position_s is not None:
                 parts.append(f"{last.position_s:.1f} s" + (f" of {last.duration_s:.1f} s" if last.duration_s else ""))
         parts.append(f"{self.rate(accounts) / 1e6:.2f} Mev/s")
         edges = ledger_of.edges(accounts)
-        sinks = [e.latency for e in edges if e.latency and e.latency.n and not e.name.endswith("->engine")]
+        sinks = [
+            e.latency for e in edges if e.latency and e.latency.n and not e.name.endswith(("->engine", "->history"))
+        ]
         if sinks:
             worst = max(sinks, key=lambda latency: latency.p99_us)
             parts.append(f"latency {worst.p50_us / 1e3:.1f} / {worst.p99_us / 1e3:.1f} ms")

@@ -67,6 +67,8 @@ class _Pending:
     deadline: float
     texts: list[str]
     ok: bool = True
+    command: str = ""
+    """To be passed on to the drivers where the history declines it."""
 
 
 class Supervisor:
@@ -133,6 +135,8 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.plan.role == "driver":
                 self._tell(worker.plan.name, Stop())
+            elif worker.plan.role == "history":
+                self._tell(worker.plan.name, Do(0, "live"))  # the end is not waited for behind a rewind
 
     # one turn of the loop
 
@@ -159,7 +163,7 @@ class Supervisor:
             ledger = json.dumps(msgspec.to_builtins([w.account.last for w in self._workers.values()]))
             for worker in self._workers.values():
                 if worker.plan.role == "sink":
-                    self._tell(worker.plan.name, Status(line))
+                    self._tell(worker.plan.name, Status(line, ledger_of.rewound_s(self.accounts)))
                     self._tell(worker.plan.name, Note("ledger", ledger))
 
     def _hear(self) -> None:
@@ -188,6 +192,9 @@ class Supervisor:
         if worker is None:
             return
         lives = worker.account.lives
+        was = worker.account.last.rewound_s if worker.account.last is not None else None
+        if (report.rewound_s is None) != (was is None):
+            self._next_status = 0.0  # the mark on the screen comes and goes at once
         if len(lives) <= len(worker.account.deaths):
             lives.append(report)
         else:
@@ -243,6 +250,8 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.finished or worker.process is None or not worker.plan.inputs or not self._producers_gone(worker):
                 continue
+            if worker.account.last is not None and worker.account.last.rewound_s is not None and not self._stopping:
+                continue  # the source has ended, but what is rewound is still being looked at
             if not worker.told_to_stop:
                 worker.told_to_stop = True
                 worker.started = time.monotonic()
@@ -282,24 +291,46 @@ class Supervisor:
             for worker in self._workers.values():
                 self._tell(worker.plan.name, Note("mark", argument))
             self._answer(client, request, True, f"marked: {argument}")
-        else:
-            role, part = ("sink", "record") if verb == "record" else ("driver", None)
-            chosen = {
-                name
-                for name, worker in self._workers.items()
-                if worker.plan.role == role and part in (None, worker.plan.part) and worker.process is not None
-            }
-            if not chosen:
-                self._answer(client, request, False, f"nothing in this pipeline can obey {verb!r}")
-                return
-            self._next_id += 1
-            self._pending[self._next_id] = _Pending(client, request, set(chosen), time.monotonic() + ANSWER_S, [])
-            for name in chosen:
-                self._tell(name, Do(self._next_id, command))
+        elif verb == "record":
+            self._order(command, self._acting("sink", "record"), client, request)
+        elif verb in ("rewind", "live", "save"):
+            if verb == "rewind" and self._stopping:
+                self._answer(client, request, False, "stopping")
+            elif not any(worker.plan.role == "history" for worker in self._workers.values()):
+                self._answer(
+                    client, request, False, f"{verb}: nothing is kept; add history: {{of: camera}} to the pipeline"
+                )
+            else:
+                self._order(command, self._acting("history"), client, request)
+        else:  # for what is rewound, if anything is; else for the drivers
+            history = self._acting("history")
+            self._order(command, history or self._acting("driver"), client, request, command if history else "")
+
+    def _acting(self, role: str, part: str | None = None) -> set[str]:
+        return {
+            name
+            for name, worker in self._workers.items()
+            if worker.plan.role == role and part in (None, worker.plan.part) and worker.process is not None
+        }
+
+    def _order(self, command: str, chosen: set[str], client: bytes | None, request: int, passed_on: str = "") -> None:
+        """Send a command to these workers; answered when they all have. What they decline goes to the drivers."""
+        if not chosen:
+            self._answer(client, request, False, f"nothing in this pipeline can obey {command.partition(' ')[0]!r}")
+            return
+        self._next_id += 1
+        deadline = time.monotonic() + ANSWER_S
+        self._pending[self._next_id] = _Pending(client, request, set(chosen), deadline, [], command=passed_on)
+        for name in chosen:
+            self._tell(name, Do(self._next_id, command))
 
     def _note_answer(self, name: str, answer: Answer) -> None:
         pending = self._pending.get(answer.id)
         if pending is None or name not in pending.waiting:
+            return
+        if answer.declined and pending.command:
+            del self._pending[answer.id]
+            self._order(pending.command, self._acting("driver"), pending.client, pending.request)
             return
         pending.waiting.discard(name)
         pending.texts.append(f"{name}: {answer.text}")

@@ -56,6 +56,13 @@ def run(plan: WorkerPlan) -> int:
             module = registry.load("drivers", plan.part)
             driver = module.Driver(msgspec.convert(plan.settings, module.Settings))
             DriverWorker(plan, driver, link, context).run()
+        elif plan.role == "history":
+            from rtpipe.history.settings import HistorySettings
+            from rtpipe.history.stage import HistoryStage
+            from rtpipe.pipeline.history_worker import HistoryWorker
+
+            history = HistoryStage(msgspec.convert(plan.settings, HistorySettings), live=plan.live, life=plan.life)
+            HistoryWorker(plan, history, link, context).run()
         else:
             from rtpipe.pipeline.stage_worker import StageWorker
 

@@ -46,6 +46,8 @@ KEYS = {
     0xFFAD: "slower",
     0xFF51: "back",
     0xFF53: "forward",
+    ord("l"): "live",
+    ord("k"): "keep",
     ord("."): "step",
     ord("p"): "layout",
     ord("h"): "help",
@@ -79,9 +81,14 @@ class _Part(Struct):
     speed: float = 0.0
 
 
+class _History(Struct):
+    seconds: float
+
+
 class _Pipeline(Struct):
     sources: dict[str, _Part] = {}
     sinks: dict[str, _Part] = {}
+    history: _History | None = None
 
 
 def wants(settings: Settings) -> tuple[str, ...]:
@@ -103,6 +110,9 @@ class Sink:
         self._image: Array | None = None
         self._t = 0
         self._paused = self._recording = self._help = False
+        self._history: _History | None = None
+        self._rewound_s: float | None = None
+        self._paused_live = False
         self._numbers, self._speed, self._choice = settings.numbers, 1.0, 0
         self._dirty = True
 
@@ -118,11 +128,13 @@ class Sink:
 
     def note(self, name: str, text: str) -> None:
         """Before :meth:`open`: ``"pipeline"``, what it is made of, as JSON. It tells whether there is a recorder, which
-        then records from the start, and at which speed a replay begins. Anything else is ignored."""
+        then records from the start, at which speed a replay begins, and whether the last seconds are kept. Anything
+        else is ignored."""
         if name == "pipeline":
             made = msgspec.json.decode(text, type=_Pipeline)
             self._recording = any(sink.kind == "record" for sink in made.sinks.values())
             self._speed = next((source.speed for source in made.sources.values() if source.speed > 0), 1.0)
+            self._history = made.history
 
     def open(self, streams: Sequence[StreamInfo]) -> Sequence[StreamInfo]:
         """Open the window, or say why there is none. Blocks for about half a second."""
@@ -154,6 +166,16 @@ class Sink:
         """The pipeline's own line, shown over the pictures."""
         self._dirty |= line != self._status
         self._status = line
+
+    def rewound(self, seconds: float | None) -> None:
+        """How far what is shown is rewound; None: it is live."""
+        if (seconds is None) != (self._rewound_s is None):  # each has a pause of its own, and a rewind begins playing
+            if seconds is None:
+                self._paused = self._paused_live
+            else:
+                self._paused_live, self._paused = self._paused, False
+        self._dirty |= seconds != self._rewound_s
+        self._rewound_s = seconds
 
     def idle(self) -> Sequence[str]:
         """Show what is new, look at the keys; returns commands. Takes a few ms at most, and often does nothing."""
@@ -193,7 +215,7 @@ class Sink:
             overlay.draw_lines(picture, lines, self._message)
         elif self._message:
             overlay.draw_lines(picture, [], self._message)
-        overlay.draw_state(picture, self._paused, self._recording)
+        overlay.draw_state(picture, self._paused, self._recording, self._rewound_s)
         if self._help:
             overlay.draw_help(picture)
         window.show(picture)
@@ -217,7 +239,14 @@ class Sink:
             self._recording = not self._recording
             commands = ("record on" if self._recording else "record off",)
         elif action in ("back", "forward"):
-            commands = ("seek -1" if action == "back" else "seek +1",)
+            back = "rewind 1" if self._history is not None else "seek -1"
+            commands = (back if action == "back" else "seek +1",)
+        elif action == "live":
+            commands = ("live",)
+        elif action == "keep" and self._history is not None:
+            commands, said = (f"save {self._history.seconds:g}",), "saving what just happened"
+        elif action == "keep":
+            said = "nothing is kept: this pipeline has no history"
         elif action in ("faster", "slower"):
             factor = 2.0 if action == "faster" else 0.5
             self._speed = min(FASTEST, max(SLOWEST, self._speed * factor))

@@ -22,6 +22,8 @@ KEYS_HELP = (
     ("space", "pause, go on"),
     (".", "one step"),
     ("left, right", "1 s back, 1 s on"),
+    ("l", "live again after a rewind"),
+    ("k", "keep: save what just happened"),
     ("- +", "half, double speed"),
     ("r", "recording on, off"),
     ("s", "save a snapshot"),
@@ -92,10 +94,11 @@ def draw_lines(image: Array, lines: Sequence[str], message: str = "") -> None:
         _write_fitting(image, text, (6, top + round(larger * (LINE * (index + 1) - 3))), colour, 0.5 * larger)
 
 
-def draw_state(image: Array, paused: bool, recording: bool) -> None:
-    """Mark the top right corner of ``image`` (in place) while paused or recording."""
+def draw_state(image: Array, paused: bool, recording: bool, rewound_s: float | None = None) -> None:
+    """Mark the top right corner of ``image`` (in place) while paused, recording or rewound (so many seconds)."""
     x = image.shape[1] - 8
-    for text, on, colour in (("REC", recording, RED), ("PAUSED", paused, AMBER)):
+    back = f"REWIND -{rewound_s or 0:.1f} s"
+    for text, on, colour in (("REC", recording, RED), ("PAUSED", paused, AMBER), (back, rewound_s is not None, AMBER)):
         if on:
             x -= text_width(text) + 12
             write(image, text, (x, STRIP - 7), colour)

@@ -26,6 +26,8 @@ from rtpipe.ledger import Flow
 from rtpipe.types import Frame, Imu, Packet, StreamInfo, Trigger
 
 DELIVERY = "every"
+DIRECT = True
+"""The camera's streams come from the driver, not from behind the history: a rewind never touches a recording."""
 Kind = Literal["events", "frames", "imu", "triggers", "output", "picture"]
 FREE_EVERY_S = 1.0
 """How often free space is looked at."""

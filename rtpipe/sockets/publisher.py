@@ -101,6 +101,12 @@ class Publisher:
         return True
 
     @property
+    def backlog(self) -> int:
+        """Bytes that the slowest ``every`` consumer has not acknowledged."""
+        held = (edge.queue.bytes_waiting + edge.queue.bytes_under_way for edge in self._edges.values() if edge.every)
+        return max(held, default=0)
+
+    @property
     def drained(self) -> bool:
         """Everything published is acknowledged or dropped. A ``latest`` consumer that is stuck is not waited for."""
         now = time.monotonic()

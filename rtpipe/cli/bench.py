@@ -52,6 +52,28 @@ def latency(seconds: Seconds = 5.0, json: Json = False) -> None:
     _print(measure(seconds=seconds), json)
 
 
+@app.command()
+def reconstruction(
+    files: Annotated[list[Path], typer.Argument(help="Recordings; those with frames are scored against them.")],
+    json: Json = False,
+) -> None:
+    """Pictures from events: SSIM and MSE against the recording's own frames, and ms a picture, per engine.
+
+    Example: rtpipe bench reconstruction slider_depth
+    """
+    import msgspec
+    from rich.console import Console
+
+    from rtpipe.bench.reconstruction import measure, table
+
+    results = [measure(file) for file in files]
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode([each for one in results for each in one])).decode())
+        return
+    for one in results:
+        Console().print(table(one))
+
+
 def _print(rows: object, json: bool) -> None:
     import msgspec
     from rich.console import Console

@@ -9,6 +9,7 @@ no meaning to others; everything that was said before it and matters after it is
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from types import ModuleType
 
 from rtpipe.encodings.decoded import Decoded, Refused, Scan
@@ -29,7 +30,8 @@ def load(name: str) -> ModuleType:
 
 
 def decode(raw: RawEvents, resolution: Resolution) -> Decoded:
-    """The events and triggers of a run of a camera's own bytes, from its own state: no other run is needed.
+    """The events and triggers of a run of a camera's own bytes, from its own state: no other run is needed. Its ``t0``
+    is added to their times.
 
     Raises ``InputError`` for an unknown encoding, a state that is none, or bytes that are not whole words.
     """
@@ -37,7 +39,10 @@ def decode(raw: RawEvents, resolution: Resolution) -> Decoded:
     if len(raw.data) % module.WORD:
         raise InputError(f"{raw.encoding}: {len(raw.data)} bytes are not whole words of {module.WORD}")
     decoded: Decoded = module.Decoder(resolution, raw.state).decode(raw.data)
-    return decoded
+    if not raw.t0:
+        return decoded
+    events, triggers = (replace(each, t=each.t + raw.t0) for each in (decoded.events, decoded.triggers))
+    return Decoded(events, triggers, decoded.refused)
 
 
 def warm(name: str) -> None:

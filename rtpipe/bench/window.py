@@ -65,10 +65,10 @@ def measure(
     """
     rows: list[Row] = []
     for path in files or ():
-        resolution, events = _recording(path)
+        resolution, events = first_events(path)
         rows += on(path.name, resolution, events, seconds)
     for resolution in sizes:
-        rows += on("synthetic", resolution, _synthetic(resolution), seconds)
+        rows += on("synthetic", resolution, synthetic(resolution), seconds)
     return rows
 
 
@@ -81,7 +81,8 @@ def main(files: Sequence[Path] | None = None, seconds: float = 1.0, json: bool =
         Console().print(table(rows))
 
 
-def _recording(path: Path) -> tuple[Resolution, Events]:
+def first_events(path: Path) -> tuple[Resolution, Events]:
+    """The recording's resolution and its first :data:`MOST_EVENTS` events. Raises ``InputError`` if it has none."""
     import rtpipe
 
     recording = rtpipe.open(path)
@@ -100,7 +101,7 @@ def _recording(path: Path) -> tuple[Resolution, Events]:
     return resolution, events
 
 
-def _synthetic(resolution: Resolution) -> Events:
+def synthetic(resolution: Resolution) -> Events:
     """Uniform in time and space, which no camera is: each event touches another cache line."""
     width, height = resolution
     n = 4 * width * height
@@ -142,9 +143,9 @@ def on(name: str, resolution: Resolution, events: Events, seconds: float = 1.0) 
         }
         for peer, (make, note) in installed(question).items():
             contenders[peer] = make(windows, resolution), note
-        rows += _rows(what, label, contenders, n, seconds)
+        rows += in_turns(what, label, contenders, n, seconds)
     contenders = {OURS: (_from_wire(packed, resolution), "decoded, checked, filled")}
-    return rows + _rows(f"{QUESTIONS['voxel']}, from the wire", label, contenders, n, seconds)
+    return rows + in_turns(f"{QUESTIONS['voxel']}, from the wire", label, contenders, n, seconds)
 
 
 def _function(question: str, windows: Sequence[Events], resolution: Resolution) -> Work:
@@ -190,7 +191,9 @@ def _from_wire(windows: Sequence[PackedEvents], resolution: Resolution) -> Work:
     return [partial(fill, messages(window), t_first(window), t_last(window)) for window in windows]
 
 
-def _rows(what: str, label: str, contenders: dict[str, tuple[Work, str]], n: int, seconds: float) -> list[Row]:
+def in_turns(what: str, label: str, contenders: dict[str, tuple[Work, str]], n: int, seconds: float) -> list[Row]:
+    """Rows for contenders that take turns; each call of theirs deals with ``n`` events. Blocks for about ``seconds``
+    each."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     turns = {name: cycle(work) for name, (work, _) in contenders.items()}
     for work in turns.values():

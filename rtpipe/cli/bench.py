@@ -31,6 +31,21 @@ def window(
 
 
 @app.command()
+def filters(
+    files: Annotated[list[Path] | None, typer.Argument(help="Recordings; none: synthetic streams.")] = None,
+    seconds: Seconds = 1.0,
+    json: Json = False,
+) -> None:
+    """Events through each filter, one core, beside dv-processing's.
+
+    Example: rtpipe bench filters city.aedat4
+    """
+    from rtpipe.bench.filters import measure
+
+    _print(measure(files=files or [], seconds=seconds), json)
+
+
+@app.command()
 def transport(seconds: Seconds = 1.0, json: Json = False) -> None:
     """Events from one process to another over ipc, beside plain ZeroMQ.
 

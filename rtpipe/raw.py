@@ -20,6 +20,8 @@ MOST = {"evt2": 1, "evt21": 32, "evt3": 12}
 MAX_EVENTS = 1 << 24
 MAX_BYTES = 1 << 27
 """Of one run, at the most."""
+FURTHEST = 1 << 62
+"""No ``t0`` is further from zero (µs): sums stay far from where int64 ends."""
 
 MISCOUNTED = "miscounted"
 """Why a run is refused whose bytes do not hold as many events as it says: it is not what the driver scanned."""
@@ -29,11 +31,14 @@ TIMES = "times"
 
 def fault(raw: RawEvents) -> str:
     """What is wrong with a run as far as its size tells: ``""``, ``"encoding"`` (not known), ``"length"`` (no whole
-    words, not so many events in so many bytes, or a state of another length) or ``"size"``. Looks at no byte of it."""
+    words, not so many events in so many bytes, or a state of another length), ``"size"`` or ``"times"`` (an impossible
+    ``t0``). Looks at no byte of it."""
     if raw.encoding not in MOST:
         return "encoding"
     if not 0 <= raw.n <= MAX_EVENTS or len(raw.data) > MAX_BYTES:
         return "size"
+    if abs(raw.t0) > FURTHEST:
+        return TIMES
     module, data = encodings.load(raw.encoding), raw.data
     whole = data.dtype == np.uint8 and data.ndim == 1 and len(data) % module.WORD == 0
     if not whole or raw.n > len(data) // module.WORD * MOST[raw.encoding] or len(raw.state) != len(module.INITIAL):

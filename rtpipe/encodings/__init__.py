@@ -41,8 +41,10 @@ def decode(raw: RawEvents, resolution: Resolution) -> Decoded:
     decoded: Decoded = module.Decoder(resolution, raw.state).decode(raw.data)
     if not raw.t0:
         return decoded
-    events, triggers = (replace(each, t=each.t + raw.t0) for each in (decoded.events, decoded.triggers))
-    return Decoded(events, triggers, decoded.refused)
+    events, triggers = decoded.events, decoded.triggers
+    return replace(
+        decoded, events=replace(events, t=events.t + raw.t0), triggers=replace(triggers, t=triggers.t + raw.t0)
+    )
 
 
 def warm(name: str) -> None:

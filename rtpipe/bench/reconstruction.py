@@ -33,20 +33,19 @@ from rtpipe.window.stage import WindowStage
 CADENCE = WindowSettings(by="mixed", length_us=25_000, events=100_000)
 """Windows of a recording without frames, as in ``configs/replay-reconstruct.yaml``."""
 
-ENGINES: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("complementary", {}, "events alone"),
-    ("leaky", {}, "events alone"),
-    ("complementary", {"frames": True}, "with earlier frames"),
-)
+ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "complementary": ("complementary", {}),
+    "leaky": ("leaky", {}),
+    "complementary, frames": ("complementary", {"frames": True}),
+}
 
-HELD = "the last frame, held"
+HELD = "last frame, held"
 
 
 class Result(msgspec.Struct, frozen=True):
     """What one engine reached on one recording. ``scores`` None where the recording has no frames."""
 
     engine: str
-    how: str
     recording: str
     pictures: int
     events: int
@@ -64,15 +63,15 @@ def measure(path: Path) -> list[Result]:
     with open_recording(path) as recording:
         framed = any(stream.kind == "frames" for stream in recording.streams)
     results = []
-    for name, settings, how in ENGINES:
+    for label, (name, settings) in ENGINES.items():
         if framed or not settings.get("frames"):
-            results.append(_one(path, name, settings, how, framed))
+            results.append(_one(path, label, name, settings, framed))
     if framed:
         results.append(_held(path))
     return results
 
 
-def _one(path: Path, name: str, settings: dict[str, Any], how: str, framed: bool) -> Result:
+def _one(path: Path, label: str, name: str, settings: dict[str, Any], framed: bool) -> Result:
     engine = load_engine(name, **settings)
     spent: list[float] = []
     events = 0
@@ -94,7 +93,7 @@ def _one(path: Path, name: str, settings: dict[str, Any], how: str, framed: bool
         raise InputError(f"{path}: holds too few events for a picture, nothing to measure")
     p50, p99 = np.percentile(spent, [50, 99])
     mean, n = (None, 0) if scores is None else (scores.mean, len(scores.frames))
-    return Result(name, how, path.name, len(spent), events, float(p50), float(p99), mean, n)
+    return Result(label, path.name, len(spent), events, float(p50), float(p99), mean, n)
 
 
 def _held(path: Path) -> Result:
@@ -109,7 +108,7 @@ def _held(path: Path) -> Result:
 
     spec = EngineSpec(HELD, "events", needs_frame=True, stateful=True)
     scores = score(path, _run(path, spec, True, lambda _: None, infer))
-    return Result(HELD, "no events", path.name, len(scores.frames), 0, 0.0, 0.0, scores.mean, len(scores.frames))
+    return Result(HELD, path.name, len(scores.frames), 0, 0.0, 0.0, scores.mean, len(scores.frames))
 
 
 def _run(
@@ -139,15 +138,14 @@ def table(results: list[Result]) -> Table:
     made.title = f"{results[0].recording}, {max(each.events for each in results):,} events"
     made.caption = f"{caption}. CPU time per picture" if results[0].scores else "CPU time per picture"
     made.add_column("", no_wrap=True)
-    for heading in ("SSIM  MSE", "matched", "eq.", "ms p50", "p99", "pictures"):
+    for heading in ("SSIM", "MSE", "matched", "MSE", "equal", "p50 ms", "p99"):
         made.add_column(heading, justify="right", no_wrap=True)
     for each in results:
-        scores, speed = ["", "", ""], ["", ""]
+        scores, speed = [""] * 5, ["", ""]
         if each.scores is not None:
-            of = each.scores
-            scores = [f"{of.ssim:.3f} {of.mse:.4f}", f"{of.ssim_matched:.3f} {of.mse_matched:.4f}"]
-            scores.append(f"{of.ssim_equalised:.3f}")
+            form = ("{:.3f}", "{:.4f}", "{:.3f}", "{:.4f}", "{:.3f}")
+            scores = [f.format(value) for f, value in zip(form, msgspec.structs.astuple(each.scores), strict=True)]
         if each.events:
             speed = [f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}"]
-        made.add_row(f"{each.engine}\n  [dim]{each.how}[/dim]", *scores, *speed, str(each.pictures))
+        made.add_row(each.engine, *scores, *speed)
     return made

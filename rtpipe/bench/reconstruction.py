@@ -134,7 +134,7 @@ def _run(
 def table(results: list[Result]) -> Table:
     """``results`` of one recording (at least one) for the terminal, a row each."""
     caption = "SSIM and MSE of values 0 to 1: as they are; matched in brightness and contrast; both equalised"
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left")
     made.title = f"{results[0].recording}, {max(each.events for each in results):,} events"
     made.caption = f"{caption}. CPU time per picture" if results[0].scores else "CPU time per picture"
     made.add_column("", no_wrap=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from rtpipe.errors import InputError
-from rtpipe.types import Array, Events, Trigger
+from rtpipe.types import Events, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +71,3 @@ class Scan:
     t_reached: int | None
     triggers: Trigger
     state: bytes
-
-
-LATEST_US = 1 << 61
-"""No time in a state is later (µs): far from where int64 ends."""
-
-
-def words_of(data: Array, dtype: type[np.unsignedinteger], name: str) -> Array:
-    """The bytes (uint8, whole words) as little-endian words, read-only; a view where they lie on a multiple of 8.
-
-    Raises ``InputError`` otherwise.
-    """
-    word = np.dtype(dtype).newbyteorder("<")
-    data = np.asarray(data)
-    if data.dtype != np.uint8 or data.ndim != 1 or len(data) % word.itemsize:
-        raise InputError(f"{name} is whole words of {word.itemsize} bytes as uint8, got {data.dtype} {data.shape}")
-    if not data.flags.c_contiguous or data.ctypes.data % 8:
-        data = data.copy()
-    words = data.view(word)
-    words.flags.writeable = False
-    return words

@@ -9,17 +9,20 @@ and looks whether all are in order and on the sensor. Indices are unsigned: numb
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 
+from rtpipe.encodings.stream import COORDINATES, FIRST, LAST, NO_TIME, ORDER, REACHED, TIME, TRIGGERED, TRIGGERS, WORDS
 from rtpipe.kernels import kernel
 from rtpipe.types import Array
 
-TIME, REACHED, TRIGGERED, ROW, COLUMN = range(5)
-"""Where the state (int64) has its parts: the time shown last, the latest that an event and that a trigger must not
-precede (µs, -1 before the first time); the last row word's 12 bits; the vector base's column, polarity in bit 15."""
+Word: TypeAlias = Any
+"""A uint64: mixed with signed numbers numba would make floats of them."""
 
-COORDINATES, ORDER, NO_TIME, TRIGGERS, WORDS, FIRST, LAST = range(7)
-"""Where the tally (int64) has its parts: what was refused, and the times of the first and last event in order or -1."""
+ROW, COLUMN = 3, 4
+"""Where the state has what follows the times: the last row word's 12 bits; the vector base's column, polarity in bit
+15."""
 
 KEPT = 4096
 """Events gathered before they are made columns of; what 32 KiB of the first cache hold."""
@@ -44,13 +47,13 @@ U0, U1, U12, U16, U32, U48 = (np.uint64(n) for n in (0, 1, 12, 16, 32, 48))
 
 
 @kernel()
-def _lanes_that_are(kinds: np.uint64, kind: np.uint64) -> np.uint64:
+def _lanes_that_are(kinds: Word, kind: Word) -> Word:
     """1 in each 16-bit lane of ``kinds`` (0 to 15) that holds ``kind``, 0 in the others."""
     return ((((kinds ^ (kind * ONES)) + np.uint64(15) * ONES) >> np.uint64(4)) & ONES) ^ ONES
 
 
 @kernel()
-def _bits_of_vectors(four: np.uint64) -> np.uint64:
+def _bits_of_vectors(four: Word) -> Word:
     """In each lane how many bits its word says are events, 0 where it is no vector."""
     kinds = (four >> U12) & (np.uint64(15) * ONES)
     vector8 = _lanes_that_are(kinds, np.uint64(5))
@@ -63,7 +66,7 @@ def _bits_of_vectors(four: np.uint64) -> np.uint64:
 
 
 @kernel()
-def count(words: Array, quads: Array, counts: Array) -> tuple[int, int]:
+def count(words: Array, quads: Array, counts: Array) -> tuple[Any, Any]:
     """Events and triggers in ``words``: what must be allocated before they are decoded.
 
     ``quads`` uint64 are the same words four by four, the last up to three left out. Arithmetic on four lanes at a time,
@@ -98,7 +101,7 @@ def count(words: Array, quads: Array, counts: Array) -> tuple[int, int]:
 
 
 @kernel()
-def _columns(kept: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> tuple[int, int, bool]:
+def _columns(kept: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> tuple[Word, Word, bool]:
     """Make columns of what was kept; the largest column and row, and whether time goes back."""
     right = np.uint16(0)
     bottom = np.uint16(0)
@@ -136,7 +139,7 @@ def _sift(reached: int, width: int, height: int, t: Array, x: Array, y: Array, p
 
 
 @kernel()
-def _look(kept: Array, base: int, reached: int, tally: Array) -> int:
+def _look(kept: Array, base: int, reached: Any, tally: Array) -> Any:
     """Where nothing is made of them: note the times of what was kept; the latest."""
     latest = U0
     for i in range(kept.size):
@@ -176,9 +179,9 @@ def _flush(
 
 @kernel()
 def _common(
-    words: Array, i: np.uint64, stop: np.uint64, lanes: np.uint64, kept: Array, n: np.uint64,
+    words: Array, i: Word, stop: Word, lanes: Word, kept: Array, n: Word,
     shift: Array, keep: Array, one: Array,
-) -> tuple[np.uint64, np.uint64, np.uint64]:  # fmt: skip
+) -> tuple[Word, Word, Word]:  # fmt: skip
     """Go over the common kinds of words up to ``stop`` or to the first that is none; that word, ``lanes`` and ``n``.
 
     One by one at first; once the rare ones are seen to be far, by sixteen, looked at afterwards.
@@ -217,9 +220,9 @@ def _common(
 
 @kernel()
 def _vectors(
-    words: Array, i: np.uint64, stop: np.uint64, lanes: np.uint64, base: np.uint64, kept: Array, n: np.uint64,
+    words: Array, i: Word, stop: Word, lanes: Word, base: Word, kept: Array, n: Word,
     positions: Array, counts: Array,
-) -> tuple[np.uint64, np.uint64, np.uint64]:  # fmt: skip
+) -> tuple[Word, Word, Word]:  # fmt: skip
     """Go over vectors and their bases up to ``stop``, to the first word that is neither, or until ``kept`` is full;
     that word, the base (column and, in bit 15, polarity) and ``n``."""
     lanes &= ~np.uint64(0xFFFF)
@@ -317,7 +320,7 @@ def walk(
             if kind == 0:
                 lanes = (lanes & ~(LOW << U16)) | ((word & LOW) << U16)
             elif kind == 3 or kind == 4 or kind == 5:
-                k, column, m = _vectors(words, i, i + U1, lanes, column, kept, U0, positions, counts)
+                _, column, m = _vectors(words, i, i + U1, lanes, column, kept, U0, positions, counts)
                 tally[NO_TIME] += np.int64(m)
             tally[NO_TIME] += kind == 2
         i += U1

@@ -1,0 +1,64 @@
+"""EVT 2.1 of Prophesee cameras: 64-bit words, each with up to 32 events of one row, time and polarity.
+
+A word's upper four bits are its kind: events off or on (0, 1: low six bits of the time in bits 54 to 59, first column
+in 43 to 53, row in 32 to 42, and in 0 to 31 a bit per column), the time's upper 28 bits (8: in bits 32 to 59), an
+external trigger (10: time as events, channel in bits 40 to 44, level in bit 32), others and continuations (14, 15),
+which hold no events. Time as in EVT 2.0.
+
+Some cameras (IMX636) send the upper half of a word before the lower one, the "legacy" order: a decoder that begins with
+the state ``LEGACY`` expects that. Spec: docs.prophesee.ai, EVT 2.1 Format.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from rtpipe.encodings import evt2_walk as walking
+from rtpipe.encodings.decoded import Scan
+from rtpipe.encodings.stream import Coding, StreamDecoder, scan_with
+from rtpipe.types import Array, Resolution
+
+__all__ = ["INITIAL", "LEGACY", "NAME", "WORD", "Decoder", "scan", "warm"]
+
+NAME = "evt21"
+WORD = 8
+_STATE = struct.Struct("<qqqB")
+_SWAPPED = 3  # where the state says whether the upper half of a word comes first
+INITIAL = _STATE.pack(-1, -1, -1, 0)
+LEGACY = _STATE.pack(-1, -1, -1, 1)
+
+
+def _count(words: Array, state: Array) -> tuple[int, int]:
+    n, m = walking.count21(words, bool(state[_SWAPPED]))
+    return n, m
+
+
+def _walk(words: Array, state: Array, tally: Array, *rest: Any) -> tuple[int, int]:
+    n, m = walking.walk21(words, state, tally, walking.LOWEST, bool(state[_SWAPPED]), *rest)
+    return n, m
+
+
+_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda state: bool(state[_SWAPPED] <= 1), _count, _walk)
+
+
+class Decoder(StreamDecoder):
+    """A stream of EVT2.1 (see :class:`~rtpipe.encodings.stream.StreamDecoder`)."""
+
+    coding = _CODING
+
+    def __init__(self, resolution: Resolution, state: bytes = INITIAL) -> None:
+        super().__init__(resolution, state)
+
+
+def scan(data: Array, state: bytes = INITIAL) -> Scan:
+    """What is in ``data`` (uint8, whole words), without making events. Raises ``InputError``."""
+    return scan_with(_CODING, data, state)
+
+
+def warm() -> None:
+    """Compile, or load, every kernel."""
+    Decoder((1, 1)).decode(np.zeros(8, np.uint8))
+    scan(np.zeros(8, np.uint8))

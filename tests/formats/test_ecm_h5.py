@@ -77,7 +77,14 @@ def test_any_span_is_found(shared: Callable[[str], Path], name: str) -> None:
     with Reader(shared(LAYOUTS + name)) as reader:
         events, frames = reader.events(), list(reader.frames())
         rng = np.random.default_rng(0)
-        starts = [0, reader.t_start, reader.t_end, reader.t_end + 1, int(events.t[reader._run]), *events.t[[5, 4214]]]
+        starts = [
+            0,
+            reader.t_start,
+            reader.t_end,
+            reader.t_end + 1,
+            int(events.t[reader._columns.run]),
+            *events.t[[5, 4214]],
+        ]
         for t0 in [*starts, *rng.integers(reader.t_start, reader.t_end, 5)]:
             for span in (0, 1, 70_000):
                 part, wanted = reader.events(int(t0), int(t0) + span), events.between(t0, t0 + span)
@@ -85,9 +92,10 @@ def test_any_span_is_found(shared: Callable[[str], Path], name: str) -> None:
                 assert np.array_equal(part.x, wanted.x)
                 assert [f.t for f in reader.frames(t0, t0 + span)] == [f.t for f in frames if t0 <= f.t < t0 + span]
         looked_at: list[int] = []
-        original = reader._microseconds
-        reader._microseconds = lambda i, j: (looked_at.append(i), original(i, j))[1]  # type: ignore[method-assign]
-        reader._first_at(reader.t_end - 50_000)
+        columns = reader._columns
+        original = columns.microseconds
+        columns.microseconds = lambda i, j: (looked_at.append(i), original(i, j))[1]  # type: ignore[method-assign]
+        columns.first_at(reader.t_end - 50_000)
         assert len(looked_at) < 12  # of 256 chunks
 
 

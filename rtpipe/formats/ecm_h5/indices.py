@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from rtpipe.errors import FormatError
 from rtpipe.formats import hdf5
 from rtpipe.formats.ecm_h5.images import Stamp
-from rtpipe.types import Array
-
-Times: TypeAlias = Callable[[int, int], Array]
-"""Times (int64 µs) of the events from one index to another."""
+from rtpipe.formats.hdf5_events import EventColumns
 
 HALF_US = 10_000
 """What RLED takes either side of mid-exposure."""
@@ -30,11 +27,11 @@ LOOKED_AT = 200
 
 
 class EventIndices:
-    """The windows of a file's pictures; none where it has no ``event_indices``. ``chunk``: events that are decompressed
-    at once. Raises ``FormatError`` for a table that is none."""
+    """The windows of a file's ``n_images`` pictures; none where it has no ``event_indices``. Raises ``FormatError`` for
+    a table that is none."""
 
-    def __init__(self, path: Path, file: Any, n_events: int, n_images: int, times: Times, chunk: int) -> None:
-        self._path, self._n, self._times, self._chunk = path, n_events, times, chunk
+    def __init__(self, path: Path, file: Any, events: EventColumns, n_images: int) -> None:
+        self._path, self._events, self._n = path, events, len(events)
         self._piece = (0, np.empty(0, np.int64))
         self._rows = np.empty((0, 2), np.int64)
         self._odd = np.empty(0, bool)
@@ -47,7 +44,7 @@ class EventIndices:
             raise FormatError(f"{path}: event_indices holds {node.shape}; two numbers per picture wanted")
         with hdf5.reading(path, "event_indices"):
             rows = node[: min(len(node), n_images)]
-        self._odd = (rows[:, 0] < 0) | (rows[:, 0] > rows[:, 1]) | (rows[:, 1] > n_events)
+        self._odd = (rows[:, 0] < 0) | (rows[:, 0] > rows[:, 1]) | (rows[:, 1] > self._n)
         self._odd[1:] |= (rows[1:] < np.maximum.accumulate(np.where(self._odd[:, None], 0, rows))[:-1]).any(axis=1)
         self._rows = np.where(self._odd[:, None], 0, rows).astype(np.int64)
         self._missing = n_images - len(rows)
@@ -117,7 +114,7 @@ class EventIndices:
     def _time(self, index: int) -> int:
         at, piece = self._piece
         if not at <= index < at + len(piece):
-            at = index // self._chunk * self._chunk
-            piece = self._times(at, min(self._n, at + self._chunk))
+            at = index // self._events.chunk * self._events.chunk
+            piece = self._events.microseconds(at, min(self._n, at + self._events.chunk))
             self._piece = at, piece
         return int(piece[index - at])

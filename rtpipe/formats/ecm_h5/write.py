@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import h5py
 import hdf5plugin
@@ -22,7 +23,7 @@ import numpy as np
 
 from rtpipe.errors import InputError, WorldError
 from rtpipe.packing import fault, unpack
-from rtpipe.types import Array, Count, Events, Frame, PackedEvents, Packet, Resolution
+from rtpipe.types import Array, Count, Events, Frame, PackedEvents, Packet, Resolution, StreamInfo
 
 CHUNK = 1 << 16
 """Events per HDF5 chunk; also how many are gathered before they are compressed and written."""
@@ -30,11 +31,13 @@ CHUNK = 1 << 16
 LARGEST_US = 1 << 51
 """Beyond this a float64 in seconds no longer tells two microseconds apart (71 years from the clock's zero)."""
 
+Compression: TypeAlias = Literal["gzip", "blosc"]
+_W = TypeVar("_W", bound="Writer")
+
 _COMPRESSION: dict[str, Mapping[str, Any]] = {
     "gzip": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
     "blosc": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.BITSHUFFLE),
 }
-_COLUMNS = {"xs": np.int16, "ys": np.int16, "ts": np.float64, "ps": np.uint8}
 
 
 class Writer:
@@ -45,7 +48,13 @@ class Writer:
     ``PATH.part`` and takes its name in :meth:`close`; after an error (or a kill) no ``PATH`` is left.
     """
 
-    HOLDS: ClassVar = ("events", "frames", "truth")
+    HOLDS: ClassVar[tuple[str, ...]] = ("events", "frames", "truth")
+
+    TIME_UNIT: ClassVar[Literal["s", "us"]] = "s"
+    """What is different in the layouts of other data sets, which derive from this: the unit of all times, how a
+    polarity is stored, and the order of ``sensor_resolution``."""
+    POLARITY: ClassVar[type] = np.uint8
+    HEIGHT_FIRST: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -53,7 +62,7 @@ class Writer:
         resolution: Resolution,
         camera: str = "",
         *,
-        compression: Literal["gzip", "blosc"] = "gzip",
+        compression: Compression = "gzip",
     ) -> None:
         self.path = Path(path)
         self.resolution = resolution
@@ -64,29 +73,42 @@ class Writer:
         self._newest: int | None = None
         self._t0 = 0
         self._written = {"events": 0, "on": 0, "images": 0, "sharp_images": 0}
-        self._to_index: list[tuple[int, str]] = []
+        self._to_index: list[tuple[int, Callable[[int], None]]] = []
         self._chunk_starts: list[int] = []
         self._reached = -(1 << 63)  # the last event in the file
+        self._per_unit = 1e6 if self.TIME_UNIT == "s" else 1.0
         self._open = True
         with self._world():
             self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
-            width, height = resolution
-            self._file.attrs.update(sensor_resolution=(height, width), time_unit=np.bytes_(b"s"))
+            stated = resolution[::-1] if self.HEIGHT_FIRST else resolution
+            self._file.attrs.update(sensor_resolution=stated, time_unit=np.bytes_(self.TIME_UNIT.encode()))
             if camera:  # of fixed length, like all our text: see hdf5.text
                 self._file.attrs["camera"] = np.bytes_(camera.encode())
-            for name, dtype in _COLUMNS.items():
+            columns = {"xs": np.int16, "ys": np.int16, "ts": np.float64, "ps": self.POLARITY}
+            for name, dtype in columns.items():
                 self._file.create_dataset(
                     f"events/{name}", (0,), dtype, maxshape=(None,), chunks=(CHUNK,), **self._storage
                 )
             self._file.create_group("images")
 
     @classmethod
-    def for_streams(cls, path: str | os.PathLike[str], streams: Any) -> Writer:
-        """A writer for these :class:`~rtpipe.types.StreamInfo`; the first that has a resolution gives it."""
-        for stream in streams:
-            if stream.resolution is not None:
-                return cls(path, stream.resolution, stream.camera)
-        raise InputError(f"{path}: none of the streams has a resolution, so no HDF5 file can be written")
+    def for_streams(
+        cls: type[_W],
+        path: str | os.PathLike[str],
+        streams: Sequence[StreamInfo],
+        *,
+        compression: Compression = "gzip",
+    ) -> _W:
+        """A writer for these streams; the events' resolution, else the frames', is the sensor's."""
+        kept = sorted((s for s in streams if s.kind in ("events", "frames")), key=lambda s: s.kind)
+        sized = [stream for stream in kept if stream.resolution is not None]
+        if len({stream.name.rpartition("/")[0] for stream in kept}) > 1:
+            raise InputError(f"{path}: this layout holds one camera, not {', '.join(s.name for s in kept)}")
+        if not sized or sized[0].resolution is None:
+            raise InputError(f"{path}: none of the streams has a resolution, so no HDF5 file can be written")
+        if os.path.lexists(path):
+            raise InputError(f"{path}: there is a file of that name")
+        return cls(path, sized[0].resolution, sized[0].camera, compression=compression)
 
     def add_events(self, events: Events) -> None:
         """Append events, in order and on the sensor (``InputError`` otherwise). Takes a copy."""
@@ -132,11 +154,8 @@ class Writer:
             self._append()
             self._open = False
             with self._world():
-                n, on = self._written["events"], self._written["on"]
-                t0, tk = self._t0 / 1e6, (self._newest or 0) / 1e6
                 self._index(closing=True)
-                self._file.attrs.update(num_events=n, num_pos=on, num_neg=n - on, t0=t0, tk=tk, duration=tk - t0)
-                self._file.attrs["num_imgs"] = self._written["images"]
+                self._finish()
                 self._file.close()
                 self._part.replace(self.path)
         written = self._written
@@ -170,7 +189,7 @@ class Writer:
         ready, rest = gathered[:n], gathered[n:]
         self._waiting, self._n_waiting = [rest], len(rest)
         at = self._written["events"]
-        columns: dict[str, Array] = {"xs": ready.x, "ys": ready.y, "ts": ready.t / 1e6, "ps": ready.p}
+        columns: dict[str, Array] = {"xs": ready.x, "ys": ready.y, "ts": ready.t / self._per_unit, "ps": ready.p}
         with self._world():
             for name, values in columns.items():
                 dataset = self._file["events"][name]
@@ -183,39 +202,48 @@ class Writer:
         self._written["events"] += n
         self._written["on"] += int(np.count_nonzero(ready.p))
 
+    def _finish(self) -> None:
+        """The file's attributes, when everything is in it."""
+        n, on = self._written["events"], self._written["on"]
+        t0, tk = self._t0 / self._per_unit, (self._newest or 0) / self._per_unit
+        self._file.attrs.update(num_events=n, num_pos=on, num_neg=n - on, t0=t0, tk=tk, duration=tk - t0)
+        self._file.attrs["num_imgs"] = self._written["images"]
+
     def _add_image(self, group: str, frame: Frame) -> None:
-        image = frame.image
         t = frame.t if frame.exposure_end is None else frame.exposure_end
-        for instant in (t, frame.t, frame.exposure_start):
+        for instant in (t, frame.t, frame.exposure_start, frame.window_start, frame.window_end):
             self._check_time(instant)
         name = f"{group}/image{self._written[group]:09d}"
-        attributes: dict[str, Any] = {
-            "size": image.shape,
-            "timestamp": (frame.t if group == "sharp_images" else t) / 1e6,
-            "type": np.bytes_(b"color_bgr" if image.ndim == 3 else b"greyscale"),
-        }
-        if frame.exposure_start is not None and frame.exposure_end is not None:
-            start, end = frame.exposure_start / 1e6, frame.exposure_end / 1e6
-            attributes.update(exposure_start=start, exposure_end=end, exposure_time=end - start)
         with self._world():
-            self._file.create_dataset(name, data=image, chunks=image.shape, **self._storage).attrs.update(attributes)
-        self._to_index.append((t, name))
+            stored = self._file.create_dataset(name, data=frame.image, chunks=frame.image.shape, **self._storage)
+            shown = frame.t if group == "sharp_images" else t
+            stored.attrs.update(size=frame.image.shape, timestamp=shown / self._per_unit)
+        self._describe(stored, frame, t)
         self._written[group] += 1
 
+    def _describe(self, stored: Any, frame: Frame, end: int) -> None:
+        """The further attributes of a picture whose exposure ends at ``end`` (µs)."""
+        with self._world():
+            stored.attrs["type"] = np.bytes_(b"color_bgr" if frame.image.ndim == 3 else b"greyscale")
+            if frame.exposure_start is not None and frame.exposure_end is not None:
+                start, stop = frame.exposure_start / 1e6, frame.exposure_end / 1e6
+                stored.attrs.update(exposure_start=start, exposure_end=stop, exposure_time=stop - start)
+        self._to_index.append((end, partial(stored.attrs.__setitem__, "event_idx")))
+
     def _index(self, *, closing: bool = False) -> None:
-        """Set ``event_idx``, how many events precede the end of a picture, where that is known by now."""
-        later: list[tuple[int, str]] = []
-        for instant, name in self._to_index:
+        """Tell those who asked how many events precede an instant, where that is known by now."""
+        later: list[tuple[int, Callable[[int], None]]] = []
+        for instant, tell in self._to_index:
             if closing or instant <= self._reached:
-                self._file[name].attrs["event_idx"] = self._count_before(instant)
+                tell(self._count_before(instant))
             else:
-                later.append((instant, name))
+                later.append((instant, tell))
         self._to_index = later
 
     def _count_before(self, instant: int) -> int:
         """How many events in the file are earlier than ``instant`` (µs)."""
         chunk = max(0, bisect_left(self._chunk_starts, instant) - 1)
-        times = np.rint(self._file["events/ts"][chunk * CHUNK : (chunk + 1) * CHUNK] * 1e6)
+        times = np.rint(self._file["events/ts"][chunk * CHUNK : (chunk + 1) * CHUNK] * self._per_unit)
         return chunk * CHUNK + int(np.searchsorted(times, instant))
 
     def _check_time(self, instant: int | None) -> None:
@@ -231,3 +259,12 @@ class Writer:
             self.discard()
             reason = str(error).strip("'\"").split("\n")[0]
             raise WorldError(f"{self.path}: cannot be written: {reason}") from error
+
+
+def last_before(stored: Any) -> Callable[[int], None]:
+    """Sets ``event_idx`` of a picture as RLED and EventHDR count: the last event before it, 0 where there is none."""
+
+    def tell(n: int) -> None:
+        stored.attrs["event_idx"] = max(0, n - 1)
+
+    return tell

@@ -38,7 +38,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
             continue
         if module.probe(file, head):
             return name
-        known.append(f"{name} ({module.DESCRIPTION})")
+        known.append(name)
     what = "a folder that is not" if file.is_dir() else "not"
     raise FormatError(f"{file}: {what} a recording that rtpipe knows; it reads {', '.join(known)}")
 

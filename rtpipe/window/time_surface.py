@@ -10,12 +10,12 @@ import numpy as np
 from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
-from rtpipe.window.columns import Form, check, check_resolution, columns, span, target
+from rtpipe.window.columns import Form, check, check_resolution, columns, index_at, span, target
 
 CHANNELS = 2
 TAU_US = 30_000.0
 LONGEST_US = (1 << 31) - 2
-"""A surface looks back at most this far (35 minutes)."""
+"""A surface looks back at most this far (35 minutes): what is older has faded to 0."""
 
 
 @kernel()
@@ -54,15 +54,16 @@ class Filler:
 
     def open(self, out: Array, t0: int, t1: int) -> None:
         """Begin a surface in ``out`` (shape ``self.shape``, any content) between the edges ``t0`` and ``t1`` µs."""
-        if t1 - t0 > LONGEST_US:
-            raise InputError(f"a time surface spans at most {LONGEST_US} µs, not {t1 - t0}")
         self._surface = out.reshape(-1)
         self._latest_times = self._surface.view(np.int32)
         self._latest_times[:] = -1
-        self._t0, self._t1 = t0, t1
+        self._t0, self._t1 = max(t0, t1 - LONGEST_US), t1
+        self._long = self._t0 > t0
 
     def add(self, events: Events | PackedEvents) -> None:
         """Add events with ``t0 <= t <= t1``, not earlier than those added before."""
+        if self._long:
+            events = events[index_at(events, self._t0) :]
         t, x, y, p, form, base = columns(events)
         _, height, width = self.shape
         _latest(t, x, y, p, form, self._t0 - base, width, width * height, self._latest_times)

@@ -77,5 +77,28 @@ def test_what_does_not_fit_is_refused():
         rtpipe.event_count(slow.make([1], [0], [0], [2]), resolution=slow.SMALL)
     with pytest.raises(InputError, match="tau_us"):
         rtpipe.time_surface(outside, resolution=(7, 6), tau_us=0)
-    with pytest.raises(InputError, match="spans at most"):
-        rtpipe.time_surface(outside, resolution=(7, 6), t0=0, t1=1 << 32)
+
+
+def test_a_surface_of_hours_forgets_what_is_older_than_it_can_look_back():
+    hour = 3_600_000_000
+    events = slow.make([0, hour, 2 * hour, 2 * hour + 5], [1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 0])
+    surface = rtpipe.time_surface(events, resolution=slow.SMALL, tau_us=50.0, t0=0, t1=2 * hour + 10)
+    np.testing.assert_allclose(surface, slow.time_surface(events, slow.SMALL, 2 * hour + 10, 50.0), rtol=1e-6)
+    assert np.count_nonzero(surface) == 2
+
+
+def test_times_of_a_surface_are_those_that_dv_processing_keeps(shared):
+    dv = pytest.importorskip("dv_processing")
+    with np.load(shared("recordings/ijrr_slider_depth/events.npz"), allow_pickle=False) as data:
+        events = slow.make(*(data[column][300_000:320_000] for column in ("t_us", "x", "y", "p")))
+    theirs, store = dv.TimeSurface((240, 180)), dv.EventStore()
+    for t, x, y, p in zip(*(getattr(events, column).tolist() for column in "txyp"), strict=True):
+        store.push_back(t, x, y, p)
+    theirs.accept(store)
+    end, tau = int(events.t[-1]), 30_000.0
+    latest = rtpipe.time_surface(events, resolution=(240, 180), tau_us=tau).max(axis=0)  # of both polarities, as theirs
+    kept = np.array([[theirs.at(y, x) for x in range(240)] for y in range(180)])
+    assert np.count_nonzero(kept) > 5000
+    np.testing.assert_array_equal(latest > 0, kept > 0)
+    ages = -tau * np.log(latest[kept > 0].astype(np.float64))
+    np.testing.assert_allclose(ages, end - kept[kept > 0], atol=0.01)

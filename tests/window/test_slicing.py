@@ -1,95 +1,12 @@
 """Slicers against the obvious: all events in one array, and windows looked up in it."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtpipe.packing import pack, unpack
-from rtpipe.types import Events, Frame, FrameFlag
+from rtpipe.types import Frame, FrameFlag
 from rtpipe.window import by_count, by_exposure, by_time
-from rtpipe.window.cut import Do
-from tests.window import slow
-
-PLENTY = 10**9
-IMAGE = np.zeros((5, 7), np.uint8)
-
-
-def frame(t0, t1) -> Frame:
-    return Frame(IMAGE, (t0 + t1) // 2, t0, t1)
-
-
-class Watched:
-    """Runs a slicer and keeps what every window took; complains of steps that make no sense."""
-
-    def __init__(self, slicer):
-        self.slicer, self.open, self.closed, self.abandoned = slicer, {}, [], []
-
-    def __call__(self, steps):
-        for do, cut, events in steps:
-            if do is Do.OPEN:
-                assert cut not in self.open
-                self.open[cut] = []
-            elif do is Do.ADD:
-                assert len(events)
-                self.open[cut].append(unpack(events))
-            else:
-                got = Events.concatenate(self.open.pop(cut))
-                assert len(got) == cut.n_events
-                (self.closed if do is Do.CLOSE else self.abandoned).append((cut, got))
-        return self
-
-    def events(self, events):
-        return self(self.slicer.events(pack(events)))
-
-    def reach(self, t):
-        return self(self.slicer.reach(t))
-
-    def frame(self, frame):
-        return self(self.slicer.frame(frame))
-
-    def jump(self):
-        return self(self.slicer.jump())
-
-    def end(self):
-        self(self.slicer.end())
-        assert not self.open
-        assert all(flow.balanced for flow in self.slicer.flows.values())
-        return self
-
-    @property
-    def spans(self):
-        return [(cut.t_start, cut.t_end, hashed(events)) for cut, events in self.closed]
-
-
-def hashed(events):
-    return tuple(zip(*(getattr(events, column).tolist() for column in "txyp"), strict=True))
-
-
-def in_any(events, spans):
-    inside = np.zeros(len(events), bool)
-    for start, end, _ in spans:
-        inside |= (events.t >= start) & (events.t < end)
-    return int(inside.sum())
-
-
-@st.composite
-def streams(draw):
-    """Events, the packets they come in (watermarks between them), and the end of the stream."""
-    events = draw(slow.events(start=st.integers(-1000, 1000)))
-    packets = [unpack(packet) for packet in slow.cut(events, draw(st.lists(st.integers(0, 60), max_size=8)))]
-    end = (int(events.t[-1]) if len(events) else 0) + draw(st.integers(0, 200))
-    steps = []
-    for index, packet in enumerate(packets):
-        if len(packet):
-            steps.append(("events", packet))
-            following = packets[index + 1] if index + 1 < len(packets) else None
-            latest = int(following.t[0]) if following is not None and len(following) else end
-            for _ in range(draw(st.integers(0, 2))):
-                steps.append(("reach", draw(st.integers(int(packet.t[-1]), latest))))
-    marks = sorted(value for what, value in steps if what == "reach")
-    steps = [(what, marks.pop(0) if what == "reach" else value) for what, value in steps]
-    return events, [*steps, ("reach", end)], end
+from tests.window.watched import IMAGE, PLENTY, Watched, anywhere, frame, hashed, in_any, play, ramp, streams
 
 
 @given(streams(), st.integers(1, 300), st.integers(1, 300))
@@ -141,14 +58,7 @@ def test_by_exposure_equals_looking_up_however_frames_and_events_interleave(data
     frames = data.draw(exposures(int(events.t[0]) if len(events) else 0))
     starts = [f.exposure_start for f in frames if f.exposure_start is not None]
     watched = Watched(by_exposure.Slicer(holding, PLENTY))
-    places = sorted(data.draw(st.lists(st.integers(0, len(steps)), min_size=len(frames), max_size=len(frames))))
-    for index, (what, value) in enumerate([*steps, (None, None)]):
-        while places and places[0] <= index:
-            places.pop(0)
-            watched.frame(frames[len(frames) - len(places) - 1])
-        if what:
-            getattr(watched, what)(value)
-    watched.end()
+    play(watched, steps, frames, data.draw(anywhere(steps, len(frames))), "frame")
     wanted = []
     for each in frames:
         if each.exposure_start is None:
@@ -163,11 +73,6 @@ def test_by_exposure_equals_looking_up_however_frames_and_events_interleave(data
     flow = watched.slicer.flows["frames"]
     assert (flow.taken, flow.passed) == (len(frames), len(watched.closed))
     assert flow.dropped.get("stream_ended", 0) == len(frames) - len(wanted)
-
-
-def ramp(t0, t1):
-    t = np.arange(t0, t1)
-    return slow.make(t, t % 7, t % 5, t % 2)
 
 
 def test_a_window_closes_when_stream_time_passes_its_end_and_not_before():

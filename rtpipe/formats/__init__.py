@@ -40,7 +40,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
             return name
         known.append(name)
     what = "a folder that is not" if file.is_dir() else "not"
-    raise FormatError(f"{file}: {what} a recording that rtpipe knows; it reads {', '.join(known)}")
+    raise FormatError(f"{file}: {what} a recording that rtpipe knows; it reads {', '.join(known)} (rtpipe doctor)")
 
 
 def open_recording(path: str | os.PathLike[str], **options: Any) -> Recording:

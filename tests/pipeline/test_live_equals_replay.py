@@ -31,6 +31,9 @@ CASES = {
     "deblurring by exposure": ({"by": "exposure"}, None),
     "voxel grids by time": ({"by": "time", "length_us": 20_000, "hop_us": 40_000}, ("voxel", 5)),
     "SCER by count": ({"by": "count", "events": 3_000}, ("scer", 6)),
+    "stacks, mixed": ({"by": "mixed", "events": 3_000, "length_us": 15_000}, ("stack", 8)),
+    "two-polarity grids about mid-exposure": ({"by": "mid_exposure", "mode": "edges"}, ("two_polarity_voxel", 5)),
+    "voxel grids between frames": ({"by": "between_frames"}, ("voxel", 5)),
 }
 
 
@@ -100,7 +103,7 @@ class Hashing:
     def process(self, packet):
         body = packet.body
         if isinstance(body, Window):
-            parts = [body.tensor, body.mask, body.events and body.events.dt, body.events and body.events.yp]
+            parts = [body.tensor, body.mask, body.times, body.events and body.events.dt, body.events and body.events.yp]
             about = (body.t_start, body.t_end, body.n_events, int(body.flags), body.events and body.events.t0)
         elif isinstance(body, Frame):
             parts, about = [body.image], (body.t, body.exposure_start, body.exposure_end, int(body.flags), body.source)

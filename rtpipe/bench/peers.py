@@ -30,8 +30,18 @@ def malloc_note() -> str:
 
 def numpy_voxel(windows: Sequence[Events], resolution: Resolution, bins: int = 5) -> Work:
     """``np.add.at`` on one grid that is used again; temporary columns too are allocated once."""
+    return _numpy_grid(windows, resolution, bins, apart=False)
+
+
+def numpy_two_polarity(windows: Sequence[Events], resolution: Resolution, bins: int = 5) -> Work:
+    """The same with a grid for each polarity."""
+    return _numpy_grid(windows, resolution, bins, apart=True)
+
+
+def _numpy_grid(windows: Sequence[Events], resolution: Resolution, bins: int, apart: bool) -> Work:
     width, height = resolution
-    grid = np.zeros(bins * height * width, np.float32)
+    planes = 2 * bins if apart else bins
+    grid = np.zeros(planes * height * width, np.float32)
     room = max(len(window) for window in windows)
     tau, weight = np.empty((2, room), np.float32)
     index, step = np.empty((2, room), np.int64)
@@ -50,14 +60,20 @@ def numpy_voxel(windows: Sequence[Events], resolution: Resolution, bins: int = 5
         i += events.x
         k *= width * height
         i += k
-        np.multiply(events.p, np.float32(2), out=w)
-        w -= 1
+        if apart:
+            np.multiply(events.p, np.int64(-bins * width * height), out=k)
+            k += bins * width * height
+            i += k
+            w.fill(1)
+        else:
+            np.multiply(events.p, np.float32(2), out=w)
+            w -= 1
         a *= w
         w -= a
         np.add.at(grid, i, w)
         i += width * height
         np.add.at(grid, i, a)
-        return grid.reshape(bins, height, width)
+        return grid.reshape(planes, height, width)
 
     return [partial(fill, window) for window in windows]
 
@@ -80,25 +96,58 @@ def numpy_count(windows: Sequence[Events], resolution: Resolution) -> Work:
 
 def torch_voxel(windows: Sequence[Events], resolution: Resolution, bins: int = 5) -> Work:
     """``scatter_add_`` on one thread and one grid that is used again."""
+    return _torch_grid(windows, resolution, bins, apart=False)
+
+
+def torch_two_polarity(windows: Sequence[Events], resolution: Resolution, bins: int = 5) -> Work:
+    """The same with a grid for each polarity."""
+    return _torch_grid(windows, resolution, bins, apart=True)
+
+
+def _torch_grid(windows: Sequence[Events], resolution: Resolution, bins: int, apart: bool) -> Work:
     import torch
 
     torch.set_num_threads(1)
     width, height = resolution
-    grid = torch.zeros(bins * height * width)
+    planes = 2 * bins if apart else bins
+    grid = torch.zeros(planes * height * width)
 
     def fill(t: Any, x: Any, y: Any, p: Any) -> Any:
         grid.zero_()
         tau = (t - t[0]).to(torch.float32) * ((bins - 1) / max(int(t[-1] - t[0]), 1))
         k = tau.to(torch.int64).clamp_(max=bins - 2)
         later = tau - k
-        sign = p.to(torch.float32) * 2 - 1
+        sign = torch.ones_like(later) if apart else p.to(torch.float32) * 2 - 1
         later *= sign
+        if apart:
+            k += bins * (1 - p.to(torch.int64))
         index = (k * height + y.to(torch.int64)) * width + x.to(torch.int64)
         grid.scatter_add_(0, index, sign - later)
         grid.scatter_add_(0, index + height * width, later)
-        return grid.view(bins, height, width)
+        return grid.view(planes, height, width)
 
     return [partial(fill, *_torch_columns(window)) for window in windows]
+
+
+def numpy_stack(windows: Sequence[Events], resolution: Resolution, chunks: int = 5) -> Work:
+    """``np.bincount`` with weights over one index column that is allocated once, no times."""
+    width, height = resolution
+    room = max(len(window) for window in windows)
+    index, weight = np.empty(room, np.int64), np.empty(room, np.float64)
+
+    def fill(events: Events) -> Array:
+        n = len(events)
+        i, w = index[:n], weight[:n]
+        np.multiply(events.y, np.int64(width), out=i)
+        i += events.x
+        np.multiply(events.p, 2.0, out=w)
+        w -= 1
+        edges = [n // chunks * c + min(c, n % chunks) for c in range(chunks + 1)]
+        for c in range(1, chunks):
+            i[edges[c] : edges[c + 1]] += c * width * height
+        return np.bincount(i, w, minlength=chunks * height * width).reshape(chunks, height, width)
+
+    return [partial(fill, window) for window in windows]
 
 
 def torch_count(windows: Sequence[Events], resolution: Resolution) -> Work:
@@ -152,6 +201,11 @@ _PEERS: Mapping[str, Mapping[str, tuple[str, Peer, str]]] = {
         "torch": ("torch", torch_voxel, "scatter_add_, one thread"),
         "eventcv": ("eventcv", eventcv_voxel, "its own stream"),
     },
+    "two_polarity": {
+        "numpy": ("numpy", numpy_two_polarity, "np.add.at"),
+        "torch": ("torch", torch_two_polarity, "scatter_add_, one thread"),
+    },
+    "stack": {"numpy": ("numpy", numpy_stack, "np.bincount")},
     "count": {
         "numpy": ("numpy", numpy_count, "np.bincount"),
         "torch": ("torch", torch_count, "scatter_add_, one thread"),
@@ -161,7 +215,7 @@ _PEERS: Mapping[str, Mapping[str, tuple[str, Peer, str]]] = {
 
 
 def installed(question: str) -> Mapping[str, tuple[Peer, str]]:
-    """The peers of ``"voxel"``, ``"count"`` or ``"scer"`` (nobody offers it) that can be imported, with notes."""
+    """The peers of a question that can be imported, with notes; none where nobody offers such a tensor."""
     return {
         name: (peer, f"{note}; {malloc_note()}" if name == "numpy" else note)
         for name, (module, peer, note) in _PEERS.get(question, {}).items()

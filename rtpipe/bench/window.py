@@ -30,7 +30,7 @@ from rtpipe.bench.row import Row, table
 from rtpipe.errors import InputError
 from rtpipe.packing import pack
 from rtpipe.types import Array, Events, PackedEvents, Packet, Resolution
-from rtpipe.window import count, scer, voxel
+from rtpipe.window import count, scer, stack, time_surface, two_polarity, voxel
 from rtpipe.window.columns import t_first, t_last
 from rtpipe.window.making import Filler
 
@@ -41,16 +41,29 @@ SIZES: tuple[Resolution, ...] = ((346, 260), (640, 480), (1280, 720))
 ROUNDS = 5
 PACKET_EVENTS = 20_000
 MOST_EVENTS = 20_000_000
-QUESTIONS = {"voxel": "voxel grid, 5 bins", "scer": "SCER", "count": "polarity count"}
+QUESTIONS = {
+    "voxel": "voxel grid, 5 bins",
+    "two_polarity": "two-polarity voxel grid, 5 bins",
+    "scer": "SCER",
+    "count": "polarity count",
+    "stack": "equal-count stack, 5 chunks",
+    "surface": "time surface",
+}
 FILLERS: dict[str, Callable[[Resolution], Filler]] = {
     "voxel": lambda resolution: voxel.Filler(resolution, 5),
+    "two_polarity": lambda resolution: two_polarity.Filler(resolution, 5),
     "scer": scer.Filler,
     "count": count.Filler,
+    "stack": lambda resolution: stack.Filler(resolution, 5),
+    "surface": time_surface.Filler,
 }
-FUNCTIONS: dict[str, Callable[..., Array]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "voxel": voxel.voxel_grid,
+    "two_polarity": two_polarity.two_polarity_voxel_grid,
     "scer": scer.scer,
     "count": count.event_count,
+    "stack": partial(stack.equal_count_stack, chunks=5),
+    "surface": time_surface.time_surface,
 }
 OURS = "rtpipe"
 

@@ -9,6 +9,7 @@ from rtpipe.bench import peers, window
 from rtpipe.bench.row import Row, table
 from rtpipe.errors import InputError
 from rtpipe.types import Events
+from rtpipe.window.stack import Stack
 from tests.window import slow
 
 RESOLUTION = (20, 15)
@@ -34,15 +35,22 @@ def test_a_row_for_every_contender_and_question(small):
     ours = [row for row in rows if row.contender.startswith("rtpipe")]
     assert all(row.ratio_to_best_peer is None for row in rows if row not in ours)
     compared = {row.what for row in ours if row.ratio_to_best_peer is not None}
-    assert compared == {window.QUESTIONS["voxel"], window.QUESTIONS["count"]}
+    assert compared == {window.QUESTIONS[question] for question in ("voxel", "two_polarity", "count", "stack")}
 
 
-@pytest.mark.parametrize("question", ["voxel", "count"])
+SLOW = {
+    "voxel": lambda w: slow.voxel(w, 5, RESOLUTION, int(w.t[0]), int(w.t[-1])),
+    "two_polarity": lambda w: slow.two_polarity(w, 5, RESOLUTION, int(w.t[0]), int(w.t[-1])),
+    "count": lambda w: slow.count(w, RESOLUTION),
+    "stack": lambda w: slow.stack(w, 5, RESOLUTION, int(w.t[0]), int(w.t[-1]))[0],
+    "surface": lambda w: slow.time_surface(w, RESOLUTION, int(w.t[-1]), 30_000.0),
+}
+
+
+@pytest.mark.parametrize("question", SLOW)
 def test_every_contender_makes_the_same_tensor(question):
     windows = [events(), events(400)]
-    wanted = [slow.voxel(w, 5, RESOLUTION, int(w.t[0]), int(w.t[-1])) for w in windows]
-    if question == "count":
-        wanted = [slow.count(w, RESOLUTION) for w in windows]
+    wanted = [SLOW[question](w) for w in windows]
     works = {name: make(windows, RESOLUTION) for name, (make, _) in peers.installed(question).items()}
     works.pop("eventcv", None)  # has definitions of its own
     works["rtpipe"] = window._function(question, windows, RESOLUTION)
@@ -51,7 +59,9 @@ def test_every_contender_makes_the_same_tensor(question):
         works["wire"] = window._from_wire([window.pack(w) for w in windows], RESOLUTION)
     for name, work in works.items():
         for call, tensor in zip(work, wanted, strict=True):
-            np.testing.assert_allclose(np.asarray(call()), tensor, atol=2e-5, err_msg=name)
+            made = call()
+            made = made.frames if isinstance(made, Stack) else np.asarray(made)
+            np.testing.assert_allclose(made, tensor, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("question", ["voxel", "count"])

@@ -4,6 +4,7 @@ and checked before a decoder allocates anything."""
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ LARGEST_PICTURE = 1 << 26
 """Pixels of one picture."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 class Pictures:
@@ -78,6 +80,8 @@ class Pictures:
             raise FormatError(
                 f"{self._place(k)}: {size[0]}x{size[1]}, other pictures are {self.size[0]}x{self.size[1]}"
             )
+        if data.startswith(_PNG):
+            data = _plain_png(data, self._place(k))
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except (cv2.error, MemoryError):
@@ -106,6 +110,25 @@ def _size(data: bytes, place: str) -> Resolution:
     if not 0 < min(size) <= max(size) <= MAX_SIDE or size[0] * size[1] > LARGEST_PICTURE:
         raise FormatError(f"{place}: a picture of {size[0]}x{size[1]} is too large to be one of a camera's")
     return size
+
+
+def _plain_png(data: bytes, place: str) -> bytes:
+    """The chunks of a PNG that make its picture, each whole and sound: decoders believe a chunk's length and reserve
+    that much. Raises ``FormatError``."""
+    kept = [_PNG]
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 12 + length
+        kind = data[at + 4 : at + 8]
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            break
+        if kind in _PICTURE_CHUNKS:
+            kept.append(data[at:end])
+        if kind == b"IEND":
+            return b"".join(kept)
+        at = end
+    raise FormatError(f"{place}: the picture is cut off or damaged at byte {at}")
 
 
 def _jpeg_size(data: bytes) -> Resolution | None:

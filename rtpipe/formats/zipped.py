@@ -6,6 +6,7 @@ allocated; nothing pickled is ever touched; a compressed member is decompressed 
 
 from __future__ import annotations
 
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -37,7 +38,7 @@ def reading(path: Path, place: str) -> Iterator[None]:
         yield
     except (
         *(OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, OverflowError, MemoryError),
-        *(SyntaxError, zipfile.BadZipFile, zlib.error),
+        *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),  # NumPy takes headers apart as Python text
     ) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())[:160]
         raise FormatError(f"{path}: damaged at {place}: {said or type(error).__name__}") from error

@@ -62,7 +62,8 @@ class Scan:
     ``n`` events, those included that a decoder will refuse. ``t_first``, ``t_last`` µs: the first and the last event
     that is in order (on a sensor or not), None where there is none. ``t_reached`` µs: nothing that a decoder will ever
     give after these bytes is earlier (a watermark), None before the stream's first time. ``triggers`` as decoded.
-    ``state``: the decoder's after the last byte.
+    ``state``: the decoder's after the last byte. ``refused``: what a decoder will refuse on any sensor, so without
+    ``coordinates``.
     """
 
     n: int
@@ -71,3 +72,4 @@ class Scan:
     t_reached: int | None
     triggers: Trigger
     state: bytes
+    refused: Refused = Refused()

@@ -15,11 +15,12 @@ import struct
 import numpy as np
 
 from rtpipe.encodings import evt2_walk as walking
+from rtpipe.encodings.cutting import first_word2
 from rtpipe.encodings.decoded import Scan
-from rtpipe.encodings.stream import Coding, StreamDecoder, scan_with
+from rtpipe.encodings.stream import Coding, StreamDecoder, bytes_before, scan_with
 from rtpipe.types import Array, Resolution
 
-__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "scan", "warm"]
+__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "before", "scan", "warm"]
 
 NAME = "evt2"
 WORD = 4
@@ -32,7 +33,7 @@ def _count(words: Array, _: Array) -> tuple[int, int]:
     return n, m
 
 
-_CODING = Coding(NAME, np.dtype("<u4"), _STATE, lambda _: True, _count, walking.walk)
+_CODING = Coding(NAME, np.dtype("<u4"), _STATE, lambda _: True, _count, walking.walk, first_word2)
 
 
 class Decoder(StreamDecoder):
@@ -49,7 +50,14 @@ def scan(data: Array, state: bytes = INITIAL) -> Scan:
     return scan_with(_CODING, data, state)
 
 
+def before(data: Array, state: bytes, t: int) -> int:
+    """How many bytes of ``data`` (uint8, whole words) lie before the word with the first event at or after ``t`` (µs);
+    all of them where there is none: where to cut, or to enter. Raises ``InputError``."""
+    return bytes_before(_CODING, data, state, t)
+
+
 def warm() -> None:
     """Compile, or load, every kernel."""
-    Decoder((1, 1)).decode(np.zeros(4, np.uint8))
-    scan(np.zeros(4, np.uint8))
+    Decoder((1, 1)).decode(np.zeros(WORD, np.uint8))
+    scan(np.zeros(WORD, np.uint8))
+    before(np.zeros(WORD, np.uint8), INITIAL, 0)

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from rtpipe.encodings import evt2_walk as walking
+from rtpipe.encodings.cutting import first_word21
 from rtpipe.encodings.decoded import Scan
-from rtpipe.encodings.stream import Coding, StreamDecoder, scan_with
+from rtpipe.encodings.stream import Coding, StreamDecoder, bytes_before, scan_with
 from rtpipe.types import Array, Resolution
 
-__all__ = ["INITIAL", "LEGACY", "NAME", "WORD", "Decoder", "scan", "warm"]
+__all__ = ["INITIAL", "LEGACY", "NAME", "WORD", "Decoder", "before", "scan", "warm"]
 
 NAME = "evt21"
 WORD = 8
@@ -41,7 +42,11 @@ def _walk(words: Array, state: Array, tally: Array, *rest: Any) -> tuple[int, in
     return n, m
 
 
-_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda state: bool(state[_SWAPPED] <= 1), _count, _walk)
+def _first_word(words: Array, state: Array, t: int) -> int:
+    return first_word21(words, state, bool(state[_SWAPPED]), t)
+
+
+_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda state: bool(state[_SWAPPED] <= 1), _count, _walk, _first_word)
 
 
 class Decoder(StreamDecoder):
@@ -58,7 +63,14 @@ def scan(data: Array, state: bytes = INITIAL) -> Scan:
     return scan_with(_CODING, data, state)
 
 
+def before(data: Array, state: bytes, t: int) -> int:
+    """How many bytes of ``data`` (uint8, whole words) lie before the word with the first event at or after ``t`` (µs);
+    all of them where there is none: where to cut, or to enter. Raises ``InputError``."""
+    return bytes_before(_CODING, data, state, t)
+
+
 def warm() -> None:
     """Compile, or load, every kernel."""
-    Decoder((1, 1)).decode(np.zeros(8, np.uint8))
-    scan(np.zeros(8, np.uint8))
+    Decoder((1, 1)).decode(np.zeros(WORD, np.uint8))
+    scan(np.zeros(WORD, np.uint8))
+    before(np.zeros(WORD, np.uint8), INITIAL, 0)

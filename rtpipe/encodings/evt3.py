@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from rtpipe.encodings import evt3_walk as walking
+from rtpipe.encodings.cutting import first_word3
 from rtpipe.encodings.decoded import Scan
-from rtpipe.encodings.stream import Coding, StreamDecoder, scan_with
+from rtpipe.encodings.evt3_encode import Encoder
+from rtpipe.encodings.stream import Coding, StreamDecoder, bytes_before, scan_with
 from rtpipe.types import Array, Resolution
 
-__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "scan", "warm"]
+__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "Encoder", "before", "scan", "warm"]
 
 NAME = "evt3"
 WORD = 2
@@ -46,7 +48,7 @@ def _walk(words: Array, state: Array, tally: Array, *rest: Any) -> tuple[int, in
     return n, m
 
 
-_CODING = Coding(NAME, np.dtype("<u2"), _STATE, _within, _count, _walk)
+_CODING = Coding(NAME, np.dtype("<u2"), _STATE, _within, _count, _walk, first_word3)
 
 
 class Decoder(StreamDecoder):
@@ -63,7 +65,14 @@ def scan(data: Array, state: bytes = INITIAL) -> Scan:
     return scan_with(_CODING, data, state)
 
 
+def before(data: Array, state: bytes, t: int) -> int:
+    """How many bytes of ``data`` (uint8, whole words) lie before the word with the first event at or after ``t`` (µs);
+    all of them where there is none: where to cut, or to enter. Raises ``InputError``."""
+    return bytes_before(_CODING, data, state, t)
+
+
 def warm() -> None:
     """Compile, or load, every kernel."""
-    Decoder((1, 1)).decode(np.zeros(2, np.uint8))
-    scan(np.zeros(2, np.uint8))
+    Decoder((1, 1)).decode(np.zeros(WORD, np.uint8))
+    scan(np.zeros(WORD, np.uint8))
+    before(np.zeros(WORD, np.uint8), INITIAL, 0)

@@ -36,7 +36,8 @@ class Coding:
     ``word`` its dtype. ``layout`` of the state's bytes: three int64 times, then what else ``within`` checks, which gets
     all numbers and says whether they can be. ``count(words, state)``: how many events and triggers are in them.
     ``walk(words, state, tally, emit, width, height, t, x, y, p, trigger_t, trigger_channel, trigger_edge)``: the kernel
-    with its tables; it returns how many events and triggers it has put there.
+    with its tables; it returns how many events and triggers it has put there. ``first_word(words, state, t)``: which
+    word holds the first event at or after ``t`` µs, ``len(words)`` where none does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Coding:
     within: Callable[[Array], bool]
     count: Callable[[Array, Array], tuple[int, int]]
     walk: Callable[..., tuple[int, int]]
+    first_word: Callable[[Array, Array, int], int]
 
     def numbers(self, state: bytes) -> Array:
         """A state as the kernel has it. Raises ``InputError`` for bytes that are none."""
@@ -132,4 +134,11 @@ def scan_with(coding: Coding, data: Array, state: bytes) -> Scan:
     first, last = (None if time < 0 else int(time) for time in walked.tally[FIRST:])
     reached = None if numbers[REACHED] < 0 else int(numbers[REACHED])
     n = walked.n + int(walked.tally[ORDER] + walked.tally[NO_TIME])
-    return Scan(n, first, last, reached, walked.triggers, coding.layout.pack(*numbers.tolist()))
+    after = coding.layout.pack(*numbers.tolist())
+    return Scan(n, first, last, reached, walked.triggers, after, Refused(*walked.tally[:FIRST].tolist()))
+
+
+def bytes_before(coding: Coding, data: Array, state: bytes, t: int) -> int:
+    """How many bytes of ``data`` (uint8, whole words) lie before the word with the first event at or after ``t`` (µs);
+    all of them where there is none. Raises ``InputError``."""
+    return int(coding.first_word(coding.words(data), coding.numbers(state), t)) * coding.word.itemsize

@@ -89,6 +89,21 @@ def reconstruction(
         Console().print(table(one))
 
 
+@app.command()
+def replay(
+    files: Annotated[list[Path] | None, typer.Argument(help="HDF5 recordings; none: a synthetic one.")] = None,
+    seconds: Seconds = 1.0,
+    json: Json = False,
+) -> None:
+    """An HDF5 recording into windows, from the file on, beside h5py's slices with NumPy, torch and eventcv.
+
+    Example: rtpipe bench replay city_0000_25fps.h5
+    """
+    from rtpipe.bench.replay import measure
+
+    _print(measure(files=files or [], seconds=seconds), json)
+
+
 def _print(rows: object, json: bool) -> None:
     import msgspec
     from rich.console import Console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from rtpipe.errors import FormatError, InputError
 from rtpipe.types import Resolution
 
 MAX_BYTES = 1 << 16
+MOST_NUMBERS = 16
 MODELS = {
     "pinhole": "pinhole", "plumb_bob": "pinhole", "rational_polynomial": "pinhole", "radtan": "pinhole",
     "fisheye": "fisheye", "equidistant": "fisheye",
@@ -81,22 +83,11 @@ def parse(text: str) -> Calibration:
     return Calibration(numbers[:4], numbers[4:])
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data alone; OpenCV's matrices are mappings."""
-
-
-def _mapping(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True) if isinstance(node, yaml.MappingNode) else {}
-
-
-_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _mapping)
-
-
 def _from_yaml(text: str) -> Calibration:
     if text.startswith("%YAML:1.0"):  # what OpenCV writes there is no YAML
         text = text.partition("\n")[2]
     try:
-        data = _Loader(text).get_single_data()
+        data = yaml.BaseLoader(text).get_single_data()  # mappings, lists and text alone, whatever the tags say
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"neither nine numbers nor YAML: {getattr(error, 'problem', None) or 'damaged'}") from error
     if isinstance(data, dict) and isinstance(data.get("cam0"), dict):
@@ -116,15 +107,17 @@ def _numbers(data: dict[Any, Any], *names: str) -> tuple[float, ...]:
         if name in data:
             value = data[name]
             rows = value.get("data") if isinstance(value, dict) else value
-            flat = [each for row in rows for each in (row if isinstance(row, list) else [row])] if rows else []
-            if len(flat) > 16 or not all(isinstance(each, int | float) for each in flat):
-                raise ValueError(f"{name}: at most 16 numbers wanted")
+            if not isinstance(rows, list) or len(rows) > MOST_NUMBERS:
+                raise ValueError(f"{name}: a list of numbers wanted")
+            flat = [each for row in rows for each in (row if isinstance(row, list) else [row])]
+            if len(flat) > MOST_NUMBERS or not all(isinstance(each, str) for each in flat):
+                raise ValueError(f"{name}: at most {MOST_NUMBERS} numbers wanted")
             return tuple(float(each) for each in flat)
     raise ValueError(f"none of the keys {', '.join(names)} in it")
 
 
 def _resolution(data: dict[Any, Any]) -> Resolution | None:
     sides = data.get("resolution") or [data.get("image_width"), data.get("image_height")]
-    if isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides):
-        return sides[0], sides[1]
+    if isinstance(sides, list) and len(sides) == 2 and all(re.fullmatch("[0-9]{1,9}", str(side)) for side in sides):
+        return int(sides[0]), int(sides[1])
     return None

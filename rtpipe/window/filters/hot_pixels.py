@@ -86,9 +86,9 @@ def _judge(
             streak[at] = 0
         else:
             streak[at] += 1
-            if streak[at] >= confirm:
-                hot, changed, quiet[at] = True, True, 0
-            elif periods > 1:
+            if streak[at] >= confirm and periods <= forget:
+                hot, changed, quiet[at] = True, True, periods - 1
+            if hot or periods > 1:
                 streak[at] = 0
         state[at] = HOT if hot else np.uint32(0)
     return changed

@@ -1,4 +1,4 @@
-"""Beside dv-processing on real recordings: the same events where it means the same, and where it does not, what differs."""
+"""Beside dv-processing on real recordings: the same events where it means the same; what differs where not."""
 
 from datetime import timedelta
 

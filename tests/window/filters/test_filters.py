@@ -1,5 +1,7 @@
 """Every filter against a slow obvious version of it, however the stream is cut, and its ledger against both."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -50,7 +52,7 @@ def run(choice, tuples, at=(), resolution=RESOLUTION):
     size = filter_.open(resolution)
     kept = []
     bounds = sorted({0, len(tuples), *(place for place in at if place < len(tuples))})
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         out = filter_.apply(slow.packed(tuples[first:last]))
         assert fault(out, size) == ""
         kept += slow.rows(unpack(out))
@@ -146,13 +148,12 @@ def test_hours_of_silence_make_nothing_young_again(name, gap, together):
 @given(start=st.integers(0, 10**16))
 @settings(max_examples=20)
 def test_the_rate_limit_holds_and_is_fair(start):
-    """Ten times too many events, evenly spread: every slot holds, and every pixel, polarity and instant gets its share."""
+    """Ten times too many events, evenly spread: every slot holds; every pixel, polarity and instant gets its share."""
     n, slot, limit = 40_000, 1000, 100
     rng = np.random.default_rng(start)
     t = start + np.sort(rng.integers(0, 40 * slot, n))
-    tuples = list(
-        zip(t.tolist(), rng.integers(0, 11, n).tolist(), rng.integers(0, 7, n).tolist(), rng.integers(0, 2, n).tolist(), strict=True)
-    )  # fmt: skip
+    place = rng.integers(0, [11, 7, 2], (n, 3))
+    tuples = list(zip(t.tolist(), *place.T.tolist(), strict=True))
     kept, _ = run({"filter": "rate_limit", "mev_s": limit / slot, "slot_us": slot}, tuples)
     per_slot = np.bincount([event[0] // slot - start // slot for event in kept], minlength=40)
     assert per_slot.max() <= limit

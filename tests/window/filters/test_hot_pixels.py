@@ -1,5 +1,7 @@
 """Hot pixels: against the slow version, planted into real recordings, and those that a real DAVIS346 has."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ def through(events, resolution, at=(), **given):
     filter_.open(resolution)
     packed = pack(events)
     bounds = [0, *sorted(at), len(packed)]
-    kept = [unpack(filter_.apply(packed[i:j])) for i, j in zip(bounds, bounds[1:], strict=False)]
+    kept = [unpack(filter_.apply(packed[i:j])) for i, j in pairwise(bounds)]
     return Events.concatenate(kept), filter_
 
 

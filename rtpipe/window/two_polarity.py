@@ -4,12 +4,10 @@ With B bins and the edges ``t0``, ``t1`` an event lies at tau = (B-1) (t - t0) /
 bins b on both sides of it: channels 0 to B-1 those of ON events, B to 2B-1 those of OFF. A window of fewer than three
 events is all zeros, and so is one whose span is zero.
 
-Filled in the two ways of ``voxel.py``, planes or pairs.
+Straight into the bins: the pairs of ``voxel.py``, measured, gain nothing here, since each polarity has its own.
 """
 
 from __future__ import annotations
-
-import threading
 
 import numpy as np
 
@@ -17,13 +15,10 @@ from rtpipe.errors import InputError
 from rtpipe.kernels import kernel
 from rtpipe.types import Array, Events, PackedEvents, Resolution
 from rtpipe.window.columns import Form, check, check_resolution, columns, span, target
-from rtpipe.window.voxel import first_not_before, next_pair
+from rtpipe.window.voxel import first_not_before
 
 FEWEST_EVENTS = 3
 """Of fewer the network was shown nothing."""
-
-PAIRS_FROM = 200_000
-"""Pixels from which on pairs are faster: half as many as of a grid for both polarities."""
 
 
 @kernel()
@@ -41,41 +36,22 @@ def _into_planes(
 
 
 @kernel()
-def _into_pairs(
-    t: Array, x: Array, y: Array, p: Array, form: Form, steps: int, shift: int, inverse: np.float32, width: int,
-    off: int, pairs: Array,
-) -> None:  # fmt: skip
-    """The same into near and far bins that lie side by side."""
-    for i in range(t.size):
-        later = np.float32(np.int64(t[i]) * steps - shift) * inverse
-        pixel = np.uint64(np.uint32(y[i] & form.rows) * np.uint32(width) + np.uint32(x[i]))
-        pixel += np.uint64(1 - np.int64(p[i] >> form.shift)) * np.uint64(off)
-        pixel += pixel
-        pairs[pixel] += np.float32(1) - later
-        pairs[pixel + np.uint64(1)] += later
-
-
-@kernel()
-def _reach(planes: Array, pairs: Array, segment: int, until: int) -> int:
-    """Go from one segment between two bins to another; ``planes`` (2, B, pixels)."""
-    pixels = planes.shape[2]
+def _reach(planes: Array, segment: int, until: int) -> int:
+    """Go from one segment between two bins to another; ``planes`` (2, B, pixels) are zeroed when time reaches them,
+    while the cache holds them anyway."""
     while segment < until:
         segment += 1
         for half in range(2):
-            if pairs.size == 0:
-                if segment == 0:
-                    planes[half, 0, :] = 0
-                planes[half, segment + 1, :] = 0
-            elif segment > 0:
-                both = pairs[2 * pixels * half : 2 * pixels * (half + 1)]
-                next_pair(both.view(np.uint64), planes[half, segment - 1].view(np.uint32))
+            if segment == 0:
+                planes[half, 0, :] = 0
+            planes[half, segment + 1, :] = 0
     return segment
 
 
 @kernel()
 def _fill(
-    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int,
-    planes: Array, pairs: Array, segment: int,
+    t: Array, x: Array, y: Array, p: Array, form: Form, offset: int, duration: int, width: int, planes: Array,
+    segment: int,
 ) -> int:  # fmt: skip
     """Add events; ``offset`` is the window's start on the scale of ``t``. Returns the segment that time has reached."""
     bins, pixels = planes.shape[1:]
@@ -91,53 +67,30 @@ def _fill(
             last = first_not_before(t, first, offset - (-(k + 1) * duration // steps))
         if last == first:
             continue
-        segment = _reach(planes, pairs, segment, k)
+        segment = _reach(planes, segment, k)
         ts, xs, ys, ps = t[first:last], x[first:last], y[first:last], p[first:last]
+        near, far = flat[k * pixels :], flat[(k + 1) * pixels :]
         shift = steps * offset + k * duration
-        if pairs.size == 0:
-            near, far = flat[k * pixels :], flat[(k + 1) * pixels :]
-            _into_planes(ts, xs, ys, ps, form, steps, shift, inverse, width, bins * pixels, near, far)
-        else:
-            _into_pairs(ts, xs, ys, ps, form, steps, shift, inverse, width, pixels, pairs)
+        _into_planes(ts, xs, ys, ps, form, steps, shift, inverse, width, bins * pixels, near, far)
         first = last
     return segment
-
-
-@kernel()
-def _finish(planes: Array, pairs: Array, segment: int) -> None:
-    steps = planes.shape[1] - 1
-    pixels = planes.shape[2]
-    _reach(planes, pairs, segment, steps - 1)
-    if pairs.size:
-        for half in range(2):
-            both = pairs[2 * pixels * half : 2 * pixels * (half + 1)]
-            for k in range(steps - 1, steps + 1):
-                next_pair(both.view(np.uint64), planes[half, k].view(np.uint32))
 
 
 class Filler:
     """A grid that is filled as packets arrive, the same bits however the events are cut into packets.
 
     float32 (2 bins, H, W); each cell is summed in order of events. Not thread-safe; events must have been checked.
-    ``in_pairs``: which of the two ways is taken; where left out, the one that is faster for this resolution.
     """
 
-    def __init__(self, resolution: Resolution, bins: int = 5, in_pairs: bool | None = None) -> None:
+    def __init__(self, resolution: Resolution, bins: int = 5) -> None:
         if bins < 2:
             raise InputError(f"bins: a two-polarity voxel grid has at least 2, got {bins}")
         check_resolution(resolution)
         width, height = resolution
         self.shape = (2 * bins, height, width)
-        if in_pairs is None:
-            in_pairs = width * height >= PAIRS_FROM
-        self._pairs = np.zeros(4 * width * height if in_pairs else 0, np.float32)
-        self._clean = True
 
     def open(self, out: Array, t0: int, t1: int) -> None:
         """Begin a grid in ``out`` (shape ``self.shape``, any content) between the edges ``t0`` and ``t1`` µs."""
-        if not self._clean:  # the last grid was never closed
-            self._pairs[:] = 0
-        self._clean = False
         self._planes = out.reshape(2, self.shape[0] // 2, -1)
         self._t0, self._duration = t0, t1 - t0
         self._segment, self._n = -1, 0
@@ -148,22 +101,14 @@ class Filler:
         if self._duration > 0:
             t, x, y, p, form, base = columns(events)
             offset, width = self._t0 - base, self.shape[2]
-            self._segment = _fill(
-                t, x, y, p, form, offset, self._duration, width, self._planes, self._pairs, self._segment
-            )
+            self._segment = _fill(t, x, y, p, form, offset, self._duration, width, self._planes, self._segment)
 
     def close(self) -> None:
         """Finish: ``out`` holds the grid."""
         if self._n < FEWEST_EVENTS or self._duration <= 0:
             self._planes[:] = 0
-            self._pairs[:] = 0
         else:
-            _finish(self._planes, self._pairs, self._segment)
-        self._clean = True
-
-
-_kept = threading.local()
-"""Each thread's last filler of :func:`two_polarity_voxel_grid`, as for :func:`~rtpipe.window.voxel.voxel_grid`."""
+            _reach(self._planes, self._segment, self._planes.shape[1] - 2)
 
 
 def two_polarity_voxel_grid(
@@ -183,9 +128,7 @@ def two_polarity_voxel_grid(
     out of order.
     """
     check(events, resolution)
-    filler = getattr(_kept, "filler", None)
-    if filler is None or filler.shape != (2 * bins, resolution[1], resolution[0]):
-        filler = _kept.filler = Filler(resolution, bins)
+    filler = Filler(resolution, bins)
     grid = target(out, filler.shape)
     chosen, start, end = span(events, t0, t1)
     filler.open(grid, start, end)

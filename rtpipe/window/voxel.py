@@ -67,7 +67,7 @@ def _into_pairs(
 
 
 @kernel()
-def next_pair(pairs: Array, plane: Array) -> None:
+def _next_pair(pairs: Array, plane: Array) -> None:
     """Write the near bins out; the far ones become near. On bits: floats are only moved."""
     for i in range(plane.size):
         pair = pairs[i]
@@ -86,7 +86,7 @@ def _reach(planes: Array, pairs: Array, segment: int, until: int) -> int:
                 planes[0, :] = 0
             planes[segment + 1, :] = 0
         elif segment > 0:
-            next_pair(pairs.view(np.uint64), planes[segment - 1].view(np.uint32))
+            _next_pair(pairs.view(np.uint64), planes[segment - 1].view(np.uint32))
     return segment
 
 
@@ -124,7 +124,7 @@ def _finish(planes: Array, pairs: Array, segment: int) -> None:
     _reach(planes, pairs, segment, steps - 1)
     if pairs.size:
         for k in range(steps - 1, steps + 1):
-            next_pair(pairs.view(np.uint64), planes[k].view(np.uint32))
+            _next_pair(pairs.view(np.uint64), planes[k].view(np.uint32))
 
 
 class Filler:

@@ -167,6 +167,14 @@ def test_events_off_the_sensor_are_left_out_and_told(tmp_path, made):
         assert f"{219_596 - len(events):,} events off the sensor" in reader.notes[-1]
 
 
+def test_a_packet_that_lies_about_its_time_costs_its_own_events_and_is_told(tmp_path, made):
+    lying = [replace(p, t_last=p.t_last - 1) if p.seq == 5 and p.n_events else p for p in made]
+    with Reader(record(tmp_path / "a.mcap", lying, STREAMS)) as reader:
+        lost = next(p.n_events for p in made if p.seq == 5 and p.n_events)
+        assert len(reader.events()) == 219_596 - lost
+        assert f"{lost:,} events" in reader.notes[-1]
+
+
 @pytest.mark.parametrize(("seed", "n"), [(1, 150), pytest.param(2, 1000, marks=pytest.mark.slow)])
 def test_mutations_are_survived(tmp_path, made, seed, n):
     few = [packet for packet in made if packet.seq < 8 and not packet.end]

@@ -158,7 +158,8 @@ def elements(stream: StreamIndex, fields: Decoded) -> int:
 def span_of(stream: StreamIndex, fields: Decoded) -> tuple[int, int]:
     """First and last instant (µs) of a message's elements; it must have some."""
     if stream.type is EVENTS:
-        return fields["t0"], fields["t1"]
+        first, last = ("t_first", "t_last") if is_raw(fields) else ("t0", "t1")
+        return fields[first], fields[last]
     if stream.type is FRAME:
         instants = [fields["t"]]
         instants += [fields[name] for name in ("exposure_start", "exposure_end") if fields["has_" + name]]

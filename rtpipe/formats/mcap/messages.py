@@ -126,8 +126,6 @@ RAW = MessageType(
         ("uint32", "epoch", "grows where time jumped"),
         ("bool", "end", "the stream's last packet"),
         ("uint32", "n", "number of events in data"),
-        ("int64", "t0", "us: the first event's time"),
-        ("int64", "t1", "us: the last event's time"),
         ("int64", "offset", "us, added to every time in data"),
         ("string", "encoding", "evt2, evt21 or evt3; empty where only time went by"),
         ("uint8[]", "state", "the decoder's before the first byte of data"),

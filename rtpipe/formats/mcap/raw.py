@@ -8,6 +8,7 @@ from typing import Any
 from rtpipe import raw
 from rtpipe.errors import InputError
 from rtpipe.formats.mcap.messages import RAW
+from rtpipe.formats.mcap.read import Messages
 from rtpipe.formats.mcap.records import Damaged
 from rtpipe.formats.mcap.totals import counters_json
 from rtpipe.types import Events, Packet, RawEvents, Resolution
@@ -19,22 +20,23 @@ def is_raw(fields: Mapping[str, Any]) -> bool:
 
 
 def span_of(packet: Packet) -> tuple[int, int] | None:
-    """First and last instant (µs) of a raw packet's events; None where it has none. ``ValueError`` for a run that is
-    not what it says. Scans it."""
+    """First and last instant (µs) that a raw packet's events may have, as it says; None where it has none.
+    ``ValueError`` for a run that does not hold as many events as it says."""
     body = packet.body
     if not isinstance(body, RawEvents):
         return None
     try:
-        found = raw.span(body)
+        wrong = raw.fault(body) or ("" if raw.count(body) == body.n else "count")
     except InputError as error:
         raise ValueError(str(error)) from None
-    return found or ((packet.t_first, packet.t_last) if body.n else None)
+    if wrong:
+        raise ValueError(f"a run of a camera's own bytes with a bad {wrong}")
+    return (packet.t_first, packet.t_last) if body.n else None
 
 
-def encode_raw(packet: Packet, epoch: int, span: tuple[int, int] | None) -> bytes:
+def encode_raw(packet: Packet, epoch: int) -> bytes:
     """The :data:`RAW` message of a packet with raw events, or without a body."""
     body = packet.body
-    t0, t1 = span or (packet.t_first, packet.t_last)
     values: dict[str, Any] = {"n": 0, "offset": 0, "encoding": "", "state": b"", "data": b""}
     if isinstance(body, RawEvents):
         values = {name: getattr(body, name) for name in ("n", "encoding", "state", "data")} | {"offset": body.t0}
@@ -45,8 +47,6 @@ def encode_raw(packet: Packet, epoch: int, span: tuple[int, int] | None) -> byte
         received_ns=packet.received_ns,
         epoch=epoch,
         end=packet.end,
-        t0=t0,
-        t1=t1,
         counters=counters_json(packet.counters),
         **values,
     )
@@ -63,9 +63,20 @@ def raw_of(fields: Mapping[str, Any]) -> RawEvents:
 
 
 def restore_raw(fields: Mapping[str, Any], resolution: Resolution) -> tuple[Events, Mapping[str, int]]:
-    """The events in a decoded :data:`RAW` message, in order and on the sensor, and how many were refused, by reason.
-    Raises :class:`~rtpipe.formats.mcap.records.Damaged` where the bytes are not what was recorded."""
-    events, refused = raw.opened(raw_of(fields), resolution, fields["t0"], fields["t1"])
-    if refused.keys() & {raw.MISCOUNTED, raw.TIMES}:
-        raise Damaged("a run of a camera's own bytes does not hold the events that it says")
-    return events, refused
+    """The events in a decoded :data:`RAW` message, in order, on the sensor and in the time that their packet said, and
+    how many were refused, by reason."""
+    return raw.opened(raw_of(fields), resolution, fields["t_first"], fields["t_last"])
+
+
+def last_event(messages: Messages, channel: int, t_last: int) -> int:
+    """When the last event was (µs) of a stream whose last packet, among ``messages``, says that until ``t_last``
+    nothing more happened; ``t_last`` where it cannot be found."""
+    try:
+        found = [RAW.decode(data) for number, data in messages if number == channel]
+        for fields in reversed(found):
+            if fields["n"] and fields["t_last"] == t_last:
+                span = raw.span(raw_of(fields))
+                return min(span[1], t_last) if span is not None and span[0] >= fields["t_first"] else t_last
+    except (Damaged, InputError):
+        pass
+    return t_last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from rtpipe.formats.mcap.epochs import cut_epochs
 from rtpipe.formats.mcap.events import restore
 from rtpipe.formats.mcap.index import PREFIX, Decoded, Index, StreamIndex, elements, packet_rows, span_of
 from rtpipe.formats.mcap.pictures import decode_frame
-from rtpipe.formats.mcap.raw import is_raw, raw_of, restore_raw
+from rtpipe.formats.mcap.raw import is_raw, last_event, raw_of, restore_raw
 from rtpipe.formats.mcap.read import ContainerFile, Messages
 from rtpipe.formats.mcap.records import Damaged
 from rtpipe.formats.mcap.totals import LONGEST_US, Span
@@ -83,11 +84,19 @@ class Reader(Recording):
         sizes = [i.resolution for i in (*self.streams, *self.recorded) if i.resolution is not None]
         self.resolution = sizes[0] if sizes else (0, 0)
 
-    @staticmethod
-    def _united(streams: list[StreamIndex]) -> list[Span]:
+    def _spans_of(self, stream: StreamIndex) -> list[Span]:
+        """A stream's spans; a raw one's end with its last event, not where its last packet promised silence."""
+        spans = [Span(span.epoch, span.t_first, span.t_last) for span in stream.total.spans]
+        places = [place for place in self._index.chunks if place.channels is None or stream.raw in place.channels]
+        if spans and places and stream.raw >= 0:
+            with suppress(FormatError):
+                spans[-1].t_last = last_event(self._file.messages(places[-1]), stream.raw, spans[-1].t_last)
+        return spans
+
+    def _united(self, streams: list[StreamIndex]) -> list[Span]:
         """The span of every epoch over several streams."""
         united: dict[int, Span] = {}
-        for span in (span for stream in streams for span in stream.total.spans):
+        for span in (span for stream in streams for span in self._spans_of(stream)):
             one = united.setdefault(span.epoch, Span(span.epoch, span.t_first, span.t_last))
             one.t_first, one.t_last = min(one.t_first, span.t_first), max(one.t_last, span.t_last)
         return [united[epoch] for epoch in sorted(united)]
@@ -232,8 +241,8 @@ class Reader(Recording):
         events, refused = restore_raw(found[1], size)
         if refused:
             self._noise[found[1]["epoch"], found[1]["seq"]] = sum(refused.values())
-            noise = f"{sum(self._noise.values()):,} events off the sensor or out of order were left out so far"
-            self.notes = (*self._told, noise)
+            noise = f"{sum(self._noise.values()):,} events off the sensor, out of order or not in their packet's time"
+            self.notes = (*self._told, f"{noise} were left out so far")
         return events
 
     def _raw_run(self, found: _Found, stream: StreamIndex) -> RawRun:

@@ -131,12 +131,11 @@ class EventStream(_Batches):
         if span is not None:
             check_span(*span)
         epoch = epoch_for(self.total, packet.epoch, None if span is None else span[0], ordered=True)
-        data = encode_raw(packet, epoch, span)
+        data = encode_raw(packet, epoch)
         if self._raw_channel < 0:
             self._raw_channel = self._declared.channel(self._stream, RAW, "/raw")
         self.flush()
-        time = clamp_ns(max(packet.t_last, span[1] if span is not None else packet.t_last))
-        self._container.message(self._raw_channel, packet.seq, time, data)
+        self._container.message(self._raw_channel, packet.seq, clamp_ns(packet.t_last), data)
         self.total.packet(packet.seq, epoch)
         note_counters(self.total, packet.counters)
         if span is not None:

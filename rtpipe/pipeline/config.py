@@ -163,10 +163,15 @@ def _filters(document: Document, window: WindowSettings | None) -> list[Part]:
         raise document.error(("filters",), "a list of filters is wanted, as [hot_pixels, {filter: background}]")
     if data and (window is None or "events" not in window.needs):
         raise document.error(("filters",), "filters stand in front of windows of events: here there are none")
-    return [
-        _part(document, ("filters", index), item, "filters", "filter", f"filter {index}")
-        for index, item in enumerate(data)
-    ]
+    parts = []
+    for index, item in enumerate(data):
+        part = _part(document, ("filters", index), item, "filters", "filter", f"filter {index}")
+        try:
+            part.module.Filter(part.settings)
+        except InputError as error:  # a file that it needs
+            raise document.error(("filters", index), f"filter {part.kind}: {error}") from error
+        parts.append(part)
+    return parts
 
 
 def _sinks(document: Document) -> dict[str, Part]:

@@ -63,8 +63,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Filter(Base):
-    """Moves events to undistorted places. Raises ``InputError`` on ``open`` for a calibration that cannot be read or
-    is of another sensor."""
+    """Moves events to undistorted places. Raises ``InputError`` for a calibration that cannot be read, and on ``open``
+    for one of another sensor."""
 
     name = "undistort"
     geometric = True
@@ -72,17 +72,17 @@ class Filter(Base):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
+        if settings.matrix is not None:
+            self._calibration = Calibration(settings.matrix, settings.distortion, settings.model)
+        else:
+            self._calibration = load(Path(settings.calibration or ""))
 
     def frame(self, frame: Frame) -> Frame:
         """The frame resampled (linear); what lies outside the camera's picture is black."""
         return replace(frame, image=cv2.remap(frame.image, *self._maps, cv2.INTER_LINEAR))
 
     def _prepare(self, resolution: Resolution) -> Resolution:
-        settings = self.settings
-        if settings.matrix is not None:
-            calibration = Calibration(settings.matrix, settings.distortion, settings.model)
-        else:
-            calibration = load(Path(settings.calibration or ""))
+        settings, calibration = self.settings, self._calibration
         if calibration.resolution not in (None, resolution):
             raise InputError(
                 f"filter undistort: {settings.calibration} is of a camera of {calibration.resolution}, "

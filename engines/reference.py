@@ -18,15 +18,15 @@ LOWEST, HIGHEST = 0.02, 1.2
 """Thresholds are kept between these."""
 
 STRENGTH = 3000.0
-"""Pixels with events, of each polarity, that the prior of the thresholds is worth."""
+"""Pixels with one event, of each polarity, that the prior of the thresholds is worth."""
 
 MEMORY = 300_000.0
-"""Such pixels after which older ones begin to fade from the estimate."""
+"""Such pixels after which what was learned begins to fade."""
 
 SPREAD = 0.35
 """Differences between two frames and their events (log intensity) beyond which a pixel weighs less and less."""
 
-MOST = 24
+MOST = 16
 """Pixels with more events between two frames are left out: hot, or changed beyond what a frame shows."""
 
 
@@ -35,7 +35,7 @@ def regress(before: Array, after: Array, counts: Array, trust: Array, on: float,
     """Normal equations of ``after - before = on * counts[:, 1] - off * counts[:, 0]`` over pixels with events.
 
     All flat; ``trust`` (P,) 1 where both frames show the pixel. Differences far from what ``on`` and ``off`` say weigh
-    less. Added to ``sums`` float64 (6,): on², on·off, off², on·d, off·d, and the number of pixels.
+    less, as do pixels with many events. Added to ``sums`` float64 (6,): on², on·off, off², on·d, off·d, and the weights' sum.
     """
     for q in range(before.size):
         n, m = np.float64(counts[q, 1]), np.float64(counts[q, 0])
@@ -43,7 +43,7 @@ def regress(before: Array, after: Array, counts: Array, trust: Array, on: float,
             continue
         change = np.float64(after[q]) - np.float64(before[q])
         miss = (change - on * n + off * m) / SPREAD
-        w = 1.0 / (1.0 + miss * miss)
+        w = 1.0 / ((1.0 + miss * miss) * (n + m))
         sums[0] += w * n * n
         sums[1] -= w * n * m
         sums[2] += w * m * m

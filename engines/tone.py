@@ -22,7 +22,7 @@ NARROWEST = 4.0
 SETTLING_US = 400_000
 """Time constant (µs of the camera) with which black and white follow the scene."""
 
-SPECK = 0.5
+SPECK = 0.1
 """Thresholds by which a pixel may stand out from all of its neighbours but one."""
 
 PASSES = 2

@@ -22,7 +22,7 @@ from rtpipe.encodings.decoded import Scan
 from rtpipe.encodings.stream import Coding, StreamDecoder, bytes_before, scan_with
 from rtpipe.types import Array, Resolution
 
-__all__ = ["INITIAL", "LEGACY", "NAME", "WORD", "Decoder", "before", "scan", "warm"]
+__all__ = ["INITIAL", "LEGACY", "NAME", "WORD", "Decoder", "before", "scan", "upper_half_first", "warm"]
 
 NAME = "evt21"
 WORD = 8
@@ -61,6 +61,21 @@ class Decoder(StreamDecoder):
 def scan(data: Array, state: bytes = INITIAL) -> Scan:
     """What is in ``data`` (uint8, whole words), without making events. Raises ``InputError``."""
     return scan_with(_CODING, data, state)
+
+
+def upper_half_first(data: Array) -> bool | None:
+    """Which order of halves ``data`` (uint8, whole words) is in, by what makes sense: all words of known kinds and high
+    times, at least two, that go on by little. None where that is true of both orders or of neither."""
+    halves = data.view("<u4").reshape(-1, 2)
+    sensible = []
+    for upper in (halves[:, 1], halves[:, 0]):
+        kinds = upper >> 28
+        times = (upper[kinds == 8] & 0xFFFFFFF).astype(np.int64)
+        steps = np.diff(times)
+        known = np.isin(kinds, (0, 1, 8, 10, 14, 15)).all()
+        sensible.append(bool(known and len(steps) and (np.abs(steps) < 1 << 20).mean() > 0.9))
+    lower, first = sensible
+    return None if lower == first else first
 
 
 def before(data: Array, state: bytes, t: int) -> int:

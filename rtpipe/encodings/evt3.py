@@ -23,12 +23,17 @@ from rtpipe.encodings.evt3_encode import Encoder
 from rtpipe.encodings.stream import Coding, StreamDecoder, bytes_before, scan_with
 from rtpipe.types import Array, Resolution
 
-__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "Encoder", "before", "scan", "warm"]
+__all__ = ["INITIAL", "NAME", "WORD", "Decoder", "Encoder", "before", "scan", "starting_at", "warm"]
 
 NAME = "evt3"
 WORD = 2
 _STATE = struct.Struct("<qqqHH")
 INITIAL = _STATE.pack(-1, -1, -1, 0, 0)
+
+
+def starting_at(time: int) -> bytes:
+    """The state of a decoder that has seen nothing, of a stream whose times begin at ``time`` (µs) instead of 0."""
+    return _STATE.pack(time, time, time, 0, 0)
 
 
 def _within(state: Array) -> bool:

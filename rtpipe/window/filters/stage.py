@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rtpipe import packing
 from rtpipe.errors import ConfigError
 from rtpipe.ledger import Flow
 from rtpipe.packing import LONGEST_US, fault, pack
@@ -64,6 +65,7 @@ class FilterStage:
                 f"events {events.resolution}"
             )
         self._resolution = events.resolution
+        packing.warm()
         warm(events.encoding)
         made = self._chain.open(events.resolution)
         changed = {self._events_stream, *((self._frames_stream,) if self._chain.geometric else ())}
@@ -84,11 +86,13 @@ class FilterStage:
                 self._chain.reset()
             self._epoch, self._t_last = packet.epoch, None
         body = packet.body
+        before, self._t_last = self._t_last, packet.t_last
         if isinstance(body, RawEvents):
             body, reasons = opened(body, self._resolution, packet.t_first, packet.t_last)
             for reason, n in reasons.items():
                 self._chain.refuse(n, reason)
-        before, self._t_last = self._t_last, packet.t_last
+            if reasons and not len(body):
+                return self._withheld(packet)
         if not isinstance(body, Events | PackedEvents):
             return (packet,)
         if len(body) == 0:
@@ -110,12 +114,16 @@ class FilterStage:
         self._frames.taken += 1
         if packet.body.resolution != self._resolution:
             self._frames.drop(SIZE)
-            return (replace(packet, body=None),) if packet.end else ()
+            return self._withheld(packet)
         self._frames.passed += 1
         return (replace(packet, body=self._chain.frame(packet.body)),)
 
     def _refused(self, packet: Packet, reason: str, n: int | None = None) -> Sequence[Packet]:
         self._chain.refuse(packet.n_events if n is None else n, reason)
+        return self._withheld(packet)
+
+    @staticmethod
+    def _withheld(packet: Packet) -> Sequence[Packet]:
         return (replace(packet, body=None),) if packet.end else ()
 
     def close(self) -> Sequence[Packet]:

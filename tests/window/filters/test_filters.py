@@ -167,6 +167,15 @@ def test_the_rate_limit_holds_and_is_fair(start):
         assert abs(part - share) < 6 * np.sqrt(share)  # six standard deviations
 
 
+def test_after_a_pause_the_rate_limit_passes_the_first_that_come():
+    """The slot before was empty: nothing says that there will be too many, until there are."""
+    burst = [(k, k % 11, k % 7, k % 2) for k in range(100)]
+    later = [(t + 250, x, y, p) for t, x, y, p in burst]
+    choice = {"filter": "rate_limit", "mev_s": 0.1, "slot_us": 100}
+    assert run(choice, burst + later)[0] == burst[:10] + slow.rate_limit(later, RESOLUTION, 0.1, 100)
+    assert slow.rate_limit(later, RESOLUTION, 0.1, 100)[:10] == later[:10]
+
+
 def test_a_chain_is_its_filters_one_after_the_other():
     tuples = stream()
     choices = [CASES[0][1], CASES[3][1], CASES[9][1], CASES[1][1]]

@@ -1,15 +1,19 @@
 """The filter stage and recordings seen through filters: what passes, what is refused, who owns the columns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from rtpipe import encodings
 from rtpipe.errors import ConfigError
 from rtpipe.formats import open_recording
 from rtpipe.packing import pack, unpack
-from rtpipe.types import Events, Frame, Imu, PackedEvents, Packet, StreamInfo
+from rtpipe.types import Events, Frame, Imu, PackedEvents, Packet, RawEvents, StreamInfo
 from rtpipe.window.filters import filtered
 from rtpipe.window.filters.chain import make
 from rtpipe.window.filters.stage import FilterStage
+from tests import raw_runs
 from tests.pipeline.recording import make as make_recording
 from tests.window.filters import slow
 
@@ -176,6 +180,30 @@ def test_frames_of_another_size_are_refused():
 def test_a_source_without_events_is_refused():
     with pytest.raises(ConfigError, match="camera/frames"):
         stage("background", streams=STREAMS[1:])
+
+
+def test_a_cameras_own_bytes_are_decoded_first(shared):
+    data = raw_runs.camera_bytes(shared(raw_runs.DRIVING))[:200_000]
+    sent = list(raw_runs.packets(data, range(3000, 100_000, 7001), t0=5000))
+    streams = [StreamInfo("camera/events", raw_runs.SIZE, encoding="evt3")]
+    made, emitted = stage({"filter": "flip", "vertical": True}, streams=streams)
+    assert emitted[0].encoding == ""
+    got = [out for each in sent for out in made.process(each)]
+    whole = encodings.decode(RawEvents("evt3", encodings.load("evt3").INITIAL, data, 0, 5000), raw_runs.SIZE).events
+    rows = [row for out in got if out.body is not None for row in slow.rows(unpack(out.body))]
+    assert rows == [(t, x, 719 - y, p) for t, x, y, p in slow.rows(whole)]
+    assert len(rows) > 10_000
+    assert made.flows["filters"].taken == sum(each.n_events for each in sent)
+    assert made.flows["filters"].balanced
+
+
+def test_bytes_that_are_not_what_was_scanned_leave_a_gap(shared):
+    data = raw_runs.camera_bytes(shared(raw_runs.DRIVING))[:20_000]
+    first, second, *_ = raw_runs.packets(data, [3000])
+    made, _ = stage("background", streams=[StreamInfo("camera/events", raw_runs.SIZE, encoding="evt3")])
+    assert made.process(replace(first, body=replace(first.body, n=first.body.n + 1))) == ()
+    assert made.flows["filters"].dropped == {"miscounted": first.n_events + 1}
+    assert len(made.process(second)) == 1
 
 
 @pytest.fixture

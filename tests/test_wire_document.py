@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtpipe import wire
+from rtpipe import raw, wire
 from rtpipe.types import Count, Counters, Events, Frame, FrameFlag, Imu, Packet, Trigger
 from tests.test_wire import assert_same, message
 
@@ -57,3 +57,12 @@ def test_what_is_encoded_is_what_the_document_says(vectors):
     for resolution, parts in vectors.values():
         packet = wire.decode(parts, resolution)
         assert message(packet) == parts
+
+
+def test_the_documents_raw_words_decode_to_what_it_says(vectors):
+    packet = wire.decode(vectors["raw"][1], vectors["raw"][0])
+    assert (packet.seq, packet.t_first, packet.t_last, packet.epoch, packet.n_events) == (9, 1_004_101, 1_006_000, 2, 3)
+    events, refused = raw.opened(packet.body, (1280, 720), packet.t_first, packet.t_last)
+    assert refused == {}
+    assert [events.t.tolist(), events.x.tolist()] == [[1_004_101] * 3, [200, 300, 301]]
+    assert [events.y.tolist(), events.p.tolist()] == [[100] * 3, [1, 0, 0]]

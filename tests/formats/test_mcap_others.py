@@ -85,7 +85,7 @@ def test_the_decoder_in_the_documentation_reads_the_events(tmp_path, packets, fi
     path = record(tmp_path / "a.mcap", packets, flush_every=11, close=finished)
     if not finished:
         path.write_bytes(path.read_bytes()[:-100])
-    decoder, container = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    decoder, container, _ = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
     (tmp_path / "documented.py").write_text(decoder + container)
     documented = runpy.run_path(str(tmp_path / "documented.py"))
     assert len([line for line in decoder.split("def ")[1].splitlines() if line.strip()]) <= 20

@@ -1,6 +1,9 @@
 """Our own recordings of a camera's own bytes: kept as they came, each packet decoded by itself."""
 
+import re
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import mcap.reader
 import numpy as np
@@ -11,11 +14,12 @@ from rtpipe.formats import open_recording
 from rtpipe.formats.mcap import Reader, Writer
 from rtpipe.formats.mcap.messages import FRAME, RAW, MessageType
 from rtpipe.formats.packets import RawRun
-from rtpipe.types import Count, Frame, Packet, RawEvents, StreamInfo, Trigger
+from rtpipe.types import Count, Events, Frame, Packet, RawEvents, StreamInfo, Trigger
 from tests.formats.mcap_recordings import bodies, cut, mixed_packets, record, same_events, some_events
 from tests.formats.test_hostile import survive
 from tests.raw_runs import DRIVING, HASH, SIZE, camera_bytes, digest, packets
 
+DOC = Path(__file__).parents[2] / "docs" / "recording.md"
 STREAMS = (StreamInfo("camera/events", SIZE, "Gen4.1", "evt3"), StreamInfo("camera/triggers", None, "Gen4.1"))
 PLACES = range(0, 309_000, 7_000)
 
@@ -61,6 +65,19 @@ def test_the_bytes_are_kept_as_they_came(file, data, made):
     assert b"".join(fields["data"].tobytes() for fields in found) == data.tobytes()
     assert [fields["state"].tobytes() for fields in found[:-1]] == [b.state for b in bodies(made, "camera/events")]
     assert found[-1]["end"]
+
+
+def test_the_documented_decoder_reads_them(tmp_path, made):
+    """Outside: the mcap package and the code in docs/recording.md."""
+    moved = [replace(p, body=replace(p.body, t0=5)) if isinstance(p.body, RawEvents) else p for p in made]
+    moved = [replace(p, t_last=p.t_last + 5) for p in moved]
+    path = record(tmp_path / "a.mcap", moved, STREAMS, flush_every=7)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL))
+    (tmp_path / "documented.py").write_text(code)
+    documented = runpy.run_path(str(tmp_path / "documented.py"))
+    found = [documented["decode_raw"](data, SIZE) for data in documented["messages"](path, "/camera/events/raw")]
+    events = Events(*(np.concatenate([columns[k] for columns in found]) for k in range(4)))
+    assert digest(replace(events, t=events.t - 5)) == HASH
 
 
 def test_packets_and_losses_before_the_recorder_are_kept(tmp_path, made):

@@ -94,19 +94,23 @@ class PackedEvents:
 
     ``t0`` µs (int), ``dt`` uint32 µs since ``t0`` (non-decreasing), ``x`` uint16, ``yp`` uint16 = ``y | p << 15``.
     Made by :func:`rtpipe.packing.pack`, undone by :func:`rtpipe.packing.unpack`. Usually views into a message.
+    ``checked``: the resolution for which :func:`rtpipe.packing.fault` has found nothing wrong with these very arrays;
+    only who has just asked it may set this (the wire does), and kernels behind it rely on it.
     """
 
     t0: int
     dt: Array
     x: Array
     yp: Array
+    checked: Resolution | None = None
 
     def __len__(self) -> int:
         return len(self.dt)
 
     def __getitem__(self, index: slice) -> PackedEvents:
         """A view of a run of events (no copy); ``t0`` stays."""
-        return PackedEvents(self.t0, self.dt[index], self.x[index], self.yp[index])
+        checked = self.checked if index.step in (None, 1) else None  # others may turn the order round
+        return PackedEvents(self.t0, self.dt[index], self.x[index], self.yp[index], checked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

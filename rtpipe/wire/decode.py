@@ -90,7 +90,7 @@ def _events(head: Head, part: Part, resolution: Resolution | None) -> PackedEven
     data = _bytes(part, n * EVENT_BYTES, head)
     if resolution is None:
         raise WireError("resolution", f"packet {head.seq}: events of a stream that has no resolution")
-    packed = PackedEvents(head.t0, *event_columns(data))
+    packed = PackedEvents(head.t0, *event_columns(data), checked=resolution)
     wrong = fault(packed, resolution)
     if wrong:
         raise WireError(wrong, f"packet {head.seq}: bad {wrong} in its events for {resolution[0]}x{resolution[1]}")

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rtpipe
+from rtpipe import wire
 from rtpipe.errors import ConfigError
-from rtpipe.packing import unpack
+from rtpipe.packing import fault, pack, unpack
 from rtpipe.pipeline.config import load
 from rtpipe.pipeline.plan import plan
-from rtpipe.types import Edge, Frame, StreamInfo, Trigger
+from rtpipe.types import Edge, Frame, Packet, StreamInfo, Trigger
 from rtpipe.window.settings import FRAMED, WindowSettings, chosen
 from rtpipe.window.stage import WindowStage
 from tests.window import slow
@@ -75,6 +76,36 @@ def test_same_bits_however_packets_are_cut_and_when_frames_and_triggers_come(kin
 def times(packet):
     body = packet.body
     return None if body is None or isinstance(body, Frame) or body.times is None else body.times.tobytes()
+
+
+def from_the_wire(events, resolution):
+    packet = Packet(EVENTS, 0, int(events.t[0]), int(events.t[-1]), 0, pack(events))
+    return wire.decode([bytes(part) for part in wire.encode(packet)], resolution).body
+
+
+def test_events_that_the_wire_has_checked_for_this_size_are_not_checked_again(monkeypatch):
+    asked = []
+    monkeypatch.setattr("rtpipe.window.stage.fault", lambda body, size: asked.append(size) or fault(body, size))
+    feed = Feed(stage("count", by="time", length_us=10))
+    asked.clear()
+    for body in (from_the_wire(ramp(0, 15), slow.SMALL), from_the_wire(ramp(15, 25), slow.SMALL)[2:8]):
+        feed(EVENTS, body.t0, body.t0 + int(body.dt[-1]), body)
+    assert asked == []
+    assert feed.made[0].body.n_events == 10
+
+
+@pytest.mark.parametrize("doubtful", ["another size", "turned round", "made here"])
+def test_events_that_nobody_checked_for_this_size_are_checked(doubtful):
+    far = slow.make([20, 21, 22], [8, 8, 8], [0, 0, 0], [0, 1, 0])
+    body = {
+        "another size": lambda: from_the_wire(far, (9, 5)),
+        "turned round": lambda: from_the_wire(ramp(20, 23), slow.SMALL)[::-1],
+        "made here": lambda: pack(far),
+    }[doubtful]()
+    feed = Feed(stage("count", by="time", length_us=10))
+    feed.events(ramp(0, 3))
+    feed(EVENTS, 20, 22, body)
+    assert sum(feed.stage.flows["events"].dropped.values()) == 3
 
 
 def test_a_window_between_frames_carries_the_frame_that_ends_it():

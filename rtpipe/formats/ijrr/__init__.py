@@ -49,7 +49,7 @@ def probe(path: Path, head: bytes) -> bool:
     if not lines or b"\0" in head:
         return False
     first = lines[0] if len(lines) > 1 or len(head) < text.LONGEST_LINE else b""
-    return not text.parse(np.frombuffer(first, np.uint8), 6, 1).wrong
+    return not text.parse(np.frombuffer(first, np.uint8), text.SHIFTS["ns"], 1).wrong
 
 
 def _folder_of(path: Path) -> Path | None:

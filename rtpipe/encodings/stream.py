@@ -37,7 +37,7 @@ class Coding:
     all numbers and says whether they can be. ``count(words, state)``: how many events and triggers are in them.
     ``walk(words, state, tally, emit, width, height, t, x, y, p, trigger_t, trigger_channel, trigger_edge)``: the kernel
     with its tables; it returns how many events and triggers it has put there. ``first_word(words, state, t)``: which
-    word holds the first event at or after ``t`` µs, ``len(words)`` where none does.
+    word holds the first event at or after ``t`` µs, ``len(words)`` where none does; None: words of it are not cut.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Coding:
     within: Callable[[Array], bool]
     count: Callable[[Array, Array], tuple[int, int]]
     walk: Callable[..., tuple[int, int]]
-    first_word: Callable[[Array, Array, int], int]
+    first_word: Callable[[Array, Array, int], int] | None = None
 
     def numbers(self, state: bytes) -> Array:
         """A state as the kernel has it. Raises ``InputError`` for bytes that are none."""
@@ -141,4 +141,5 @@ def scan_with(coding: Coding, data: Array, state: bytes) -> Scan:
 def bytes_before(coding: Coding, data: Array, state: bytes, t: int) -> int:
     """How many bytes of ``data`` (uint8, whole words) lie before the word with the first event at or after ``t`` (µs);
     all of them where there is none. Raises ``InputError``."""
+    assert coding.first_word is not None
     return int(coding.first_word(coding.words(data), coding.numbers(state), t)) * coding.word.itemsize

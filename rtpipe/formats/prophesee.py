@@ -32,7 +32,7 @@ _PLUGINS: tuple[tuple[str, Resolution], ...] = (
 
 @dataclass(frozen=True)
 class Header:
-    """The lines ``% KEY VALUE`` at the head of a file: ``values`` by key in lower case, and how many bytes they take."""
+    """The lines ``% KEY VALUE`` at the head of a file: ``values`` by key in lower case; ``size`` in bytes."""
 
     values: Mapping[str, str]
     size: int

@@ -6,8 +6,6 @@ Spec: docs.prophesee.ai, DAT File Format.
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
-from typing import cast
 
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats.dat import records
@@ -41,7 +39,7 @@ class Reader(WordRecording):
 
     def __init__(self, path: Path, *, resolution: tuple[int, int] | None = None) -> None:
         self._begin(path)
-        self._module = cast(ModuleType, records)
+        self._module = records
         try:
             head = self._bytes(0, LONGEST_HEADER).tobytes()
             header = read_header(head)

@@ -36,10 +36,18 @@ INITIAL = _STATE.pack(-1, -1, -1)
 
 @kernel()
 def _walk(
-    words: Array, state: Array, tally: Array, emit: bool, width: int, height: int,
-    t: Array, x: Array, y: Array, p: Array, trigger_t: Array, trigger_channel: Array, trigger_edge: Array,
-) -> tuple[int, int]:  # fmt: skip
-    """Go over records (see :class:`~rtpipe.encodings.stream.Coding`); there are no triggers among them."""
+    words: Array,
+    state: Array,
+    tally: Array,
+    emit: bool,
+    width: int,
+    height: int,
+    t: Array,
+    x: Array,
+    y: Array,
+    p: Array,
+) -> int:
+    """Go over records (see :class:`~rtpipe.encodings.stream.Coding`)."""
     time, reached, first = state[TIME], state[REACHED], tally[FIRST]
     n = 0
     for i in range(words.size):
@@ -66,18 +74,19 @@ def _walk(
     state[REACHED] = reached
     state[TRIGGERED] = time
     tally[FIRST], tally[LAST] = first, reached
-    return n, 0
+    return n
 
 
 def _count(words: Array, _: Array) -> tuple[int, int]:
     return len(words), 0
 
 
-def _first_word(words: Array, state: Array, t: int) -> int:
-    raise AssertionError("DAT files are not cut")
+def _go(words: Array, state: Array, tally: Array, emit: bool, width: int, height: int, *out: Array) -> tuple[int, int]:
+    t, x, y, p, *_ = out  # there are no triggers among them
+    return _walk(words, state, tally, emit, width, height, t, x, y, p), 0
 
 
-_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda _: True, _count, _walk, _first_word)
+_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda _: True, _count, _go)
 
 
 class Decoder(StreamDecoder):

@@ -33,7 +33,7 @@ class Writer:
 
     ``resolution`` is the sensor's (width, height), ``camera`` words that are kept in the header. Where ``triggers``
     will come too, events wait until a later packet of events shows that no trigger can precede them any more (a cell of
-    the grid of packets). Grows as ``PATH.part`` and takes its name in :meth:`close`; after an error no ``PATH`` is left.
+    the grid of packets). Grows as ``PATH.part``, takes its name in :meth:`close`; after an error no ``PATH`` is left.
     """
 
     HOLDS: ClassVar = ("events", "triggers")

@@ -67,11 +67,13 @@ class Reader(Recording):
     def _open(self, place: Path) -> None:
         notes = []
         group = hdf5.child(self.path, self._file, "events")
+        if not hasattr(group, "keys"):
+            raise FormatError(f"{place}: no group events; DSEC has t, x, y and p there")
         nodes: list[Any] = []
         for name in ("t", "x", "y", "p"):
             node = hdf5.child(self.path, group, name)
             if node is None:
-                raise FormatError(f"{self.path}: no events/{name}; DSEC has t, x, y and p there")
+                raise FormatError(f"{place}: no events/{name}; DSEC has t, x, y and p there")
             nodes.append(hdf5.dataset(self.path, node, "biu" if name == "p" else "iu", (1,)))
         self._offset = self._stated_offset()
         self._events = events = EventColumns(place, nodes, self._microseconds, self._polarity)

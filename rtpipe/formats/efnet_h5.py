@@ -14,6 +14,7 @@ import numpy as np
 
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats import hdf5
+from rtpipe.formats.hdf5_columns import whole
 from rtpipe.formats.recording import Recording
 from rtpipe.types import MAX_SIDE, Array, Events, Frame, Resolution, StreamInfo, Window
 
@@ -64,9 +65,7 @@ class _Stack:
             width, height = size
             wanted = " or ".join(str(n) for n in channels) if len(channels) < 4 else f"1 to {MOST_BINS}"
             raise FormatError(f"{self._path}: {node.name} is {node.shape}; ({wanted}, {height}, {width}) wanted")
-        with hdf5.reading(self._path, node.name):
-            array: Array = node[()]
-        return array
+        return whole(self._path, node)
 
 
 class Reader(Recording):

@@ -11,6 +11,7 @@ import numpy as np
 
 from rtpipe.errors import FormatError
 from rtpipe.formats import hdf5
+from rtpipe.formats.hdf5_columns import whole
 from rtpipe.types import MAX_SIDE, Array, Frame, Resolution
 
 
@@ -142,8 +143,7 @@ class Images:
 
     def _pixels(self, k: int) -> Array:
         node = self._node(k)
-        with hdf5.reading(self._path, node.name):
-            image: Array = node[()]
+        image = whole(self._path, node)
         if image.dtype.byteorder == ">":
             image = image.astype(image.dtype.newbyteorder("="))
         if image.shape[2:] == (1,):

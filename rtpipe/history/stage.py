@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rtpipe.errors import InputError
+from rtpipe.history.outlet import Outlet
 from rtpipe.history.play import Play
 from rtpipe.history.ring import Ring, size_of
 from rtpipe.history.save import Save
@@ -51,11 +52,7 @@ class HistoryStage:
         self._flows: dict[str, Flow] = {}
         self._again: dict[str, Flow] = {}
         self._notes: dict[str, str] = {}
-        self._seq: dict[str, int] = {}
-        self._epoch = life * LIFE_EPOCHS
-        self._sent: tuple[int, int] | None = None  # number and the driver's epoch of the packet that was sent last
-        self._cut = False  # frames that began before ``_cut_at`` (None: not known yet) are left out
-        self._cut_at: int | None = None
+        self._outlet = Outlet(life * LIFE_EPOCHS)
         self._count = 0
         self._came: tuple[int, int] | None = None  # the driver's epoch and time of the newest packet
         self._at = 0
@@ -125,7 +122,7 @@ class HistoryStage:
         self._streams = tuple(streams)
         self._flows = {stream.kind: Flow() for stream in streams}
         self._again = {stream.kind: Flow() for stream in streams}
-        self._seq = {stream.name: 0 for stream in streams}
+        self._outlet.open(streams)
         return self._streams
 
     def process(self, packet: Packet) -> Sequence[Packet]:
@@ -154,7 +151,7 @@ class HistoryStage:
             else:
                 self._play.sent(kept)
                 self._ring.hold = self._play.cursor
-                packet = self._send(kept.packet, kept.number, again=True)
+                packet = self._again_from(kept.packet, kept.number)
                 if packet is not None:
                     made.append(packet)
                     if self._is_step(packet) and self._play.stepped():
@@ -164,7 +161,7 @@ class HistoryStage:
             self._pending_bytes -= size_of(packet)
             made += self._pass(packet)
         if self._play is None and self._ends:
-            made += (self._numbered(end) for end in self._ends)
+            made += (self._outlet.numbered(end, end.received_ns) for end in self._ends)
             self._ends.clear()
         return made
 
@@ -267,7 +264,7 @@ class HistoryStage:
             self._play = Play(self._count, self._speed)
             self._rewinds += 1
         self._play.go(kept, to)
-        self._sent = None if self._sent is None else (-2, self._sent[1])  # a jump, even to where we are
+        self._outlet.break_off()
         self._ring.hold = kept.number
         short = ", which is all there is" if to == oldest.at - 1 else ""
         return f"at -{self.rewound_s:.2f} s{short}"
@@ -277,7 +274,7 @@ class HistoryStage:
     def _pass(self, packet: Packet) -> list[Packet]:
         """A packet goes through as it came."""
         number = self._keep(packet)
-        sent = self._send(packet, number)
+        sent = self._outlet.send(packet, number, packet.received_ns)
         flow, n = self._flows[_kind(packet)], _elements(packet)
         flow.taken += n
         if sent is None:
@@ -310,35 +307,12 @@ class HistoryStage:
             self._not_kept += 1
         return number
 
-    def _send(self, packet: Packet, number: int, again: bool = False) -> Packet | None:
-        """The packet as it leaves; None for a frame that began before the stretch that is being sent."""
-        if self._sent is not None and self._sent != (number - 1, packet.epoch):
-            self._epoch += 1
-            jumped = self._sent[0] != number - 1
-            self._cut, self._cut_at = jumped and "events" in self._flows, None
-        self._sent = number, packet.epoch
-        if self._cut and self._straddles(packet):
-            return None
-        if again:
+    def _again_from(self, packet: Packet, number: int) -> Packet | None:
+        sent = self._outlet.send(packet, number, time.monotonic_ns())
+        if sent is not None:
             flow, n = self._again[_kind(packet)], _elements(packet)
             flow.taken, flow.passed = flow.taken + n, flow.passed + n
-        return self._numbered(packet, time.monotonic_ns() if again else packet.received_ns)
-
-    def _straddles(self, packet: Packet) -> bool:
-        frame = packet.body
-        if _kind(packet) == "events" and self._cut_at is None:
-            self._cut_at = packet.t_first
-        if not isinstance(frame, Frame):
-            return False
-        begins = frame.exposure_start if frame.window_start is None else frame.window_start
-        return begins is not None and (self._cut_at is None or begins < self._cut_at)
-
-    def _numbered(self, packet: Packet, received_ns: int | None = None) -> Packet:
-        seq = self._seq[packet.stream]
-        self._seq[packet.stream] = seq + 1
-        received = packet.received_ns if received_ns is None else received_ns
-        t = packet.t_first, packet.t_last
-        return Packet(packet.stream, seq, *t, received, packet.body, self._epoch, packet.end)
+        return sent
 
     def _is_step(self, packet: Packet) -> bool:
         return isinstance(packet.body, Frame) if "frames" in self._flows else True

@@ -36,6 +36,7 @@ from rtpipe.pipeline.messages import (
     encode,
     from_worker,
 )
+from rtpipe.pipeline.orders import Orders
 from rtpipe.pipeline.plan import endpoint, plan
 from rtpipe.pipeline.processes import WorkerProcess, death
 from rtpipe.pipeline.status import StatusLine
@@ -43,7 +44,6 @@ from rtpipe.pipeline.status import StatusLine
 STATUS_EVERY_S = 0.5
 FINISH_S = 30.0
 """How long a worker whose producers are gone may take to finish before it is ended and named."""
-ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,6 @@ class RunResult:
     accounts: Mapping[str, Account]
     seconds: float
     log_directory: Path | None
-
-
-@dataclass
-class _Pending:
-    """A command on its way to workers: who asked, who has not answered, what the others said."""
-
-    client: bytes | None
-    request: int
-    waiting: set[str]
-    deadline: float
-    texts: list[str]
-    ok: bool = True
-    command: str = ""
-    """To be passed on to the drivers where the history declines it."""
 
 
 class Supervisor:
@@ -96,8 +82,7 @@ class Supervisor:
         self._exit_code = 0
         self._signals = 0
         self._stopping = False
-        self._pending: dict[int, _Pending] = {}
-        self._next_id = 0
+        self._orders = Orders(self._workers, self._tell, self._answer)
         self._next_status = 0.0
 
     @property
@@ -146,7 +131,7 @@ class Supervisor:
         self._reap()
         self._restart()
         self._finish()
-        self._expire()
+        self._orders.expire()
         if self._signals:
             self._signals -= 1
             if self._stopping:
@@ -185,7 +170,7 @@ class Supervisor:
             elif isinstance(message, Request):
                 self._command(message.command, identity, message.id)
             elif isinstance(message, Answer):
-                self._note_answer(identity.decode(errors="replace"), message)
+                self._orders.heard(identity.decode(errors="replace"), message)
 
     def _note_report(self, report: Report) -> None:
         worker = self._workers.get(report.name)
@@ -291,60 +276,10 @@ class Supervisor:
             for worker in self._workers.values():
                 self._tell(worker.plan.name, Note("mark", argument))
             self._answer(client, request, True, f"marked: {argument}")
-        elif verb == "record":
-            self._order(command, self._acting("sink", "record"), client, request)
-        elif verb in ("rewind", "live", "save"):
-            if verb == "rewind" and self._stopping:
-                self._answer(client, request, False, "stopping")
-            elif not any(worker.plan.role == "history" for worker in self._workers.values()):
-                self._answer(
-                    client, request, False, f"{verb}: nothing is kept; add history: {{of: camera}} to the pipeline"
-                )
-            else:
-                self._order(command, self._acting("history"), client, request)
-        else:  # for what is rewound, if anything is; else for the drivers
-            history = self._acting("history")
-            self._order(command, history or self._acting("driver"), client, request, command if history else "")
-
-    def _acting(self, role: str, part: str | None = None) -> set[str]:
-        return {
-            name
-            for name, worker in self._workers.items()
-            if worker.plan.role == role and part in (None, worker.plan.part) and worker.process is not None
-        }
-
-    def _order(self, command: str, chosen: set[str], client: bytes | None, request: int, passed_on: str = "") -> None:
-        """Send a command to these workers; answered when they all have. What they decline goes to the drivers."""
-        if not chosen:
-            self._answer(client, request, False, f"nothing in this pipeline can obey {command.partition(' ')[0]!r}")
-            return
-        self._next_id += 1
-        deadline = time.monotonic() + ANSWER_S
-        self._pending[self._next_id] = _Pending(client, request, set(chosen), deadline, [], command=passed_on)
-        for name in chosen:
-            self._tell(name, Do(self._next_id, command))
-
-    def _note_answer(self, name: str, answer: Answer) -> None:
-        pending = self._pending.get(answer.id)
-        if pending is None or name not in pending.waiting:
-            return
-        if answer.declined and pending.command:
-            del self._pending[answer.id]
-            self._order(pending.command, self._acting("driver"), pending.client, pending.request)
-            return
-        pending.waiting.discard(name)
-        pending.texts.append(f"{name}: {answer.text}")
-        pending.ok = pending.ok and answer.ok
-        if not pending.waiting:
-            del self._pending[answer.id]
-            self._answer(pending.client, pending.request, pending.ok, "; ".join(pending.texts))
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for number in [n for n, pending in self._pending.items() if now > pending.deadline]:
-            pending = self._pending.pop(number)
-            silent = ", ".join(sorted(pending.waiting))
-            self._answer(pending.client, pending.request, False, f"no answer from {silent} within {ANSWER_S:.0f} s")
+        elif verb == "rewind" and self._stopping:
+            self._answer(client, request, False, "stopping")
+        else:
+            self._orders.give(command, client, request)
 
     def _answer(self, client: bytes | None, request: int, ok: bool, text: str) -> None:
         if client is None:

@@ -139,22 +139,29 @@ def _sift(reached: int, width: int, height: int, t: Array, x: Array, y: Array, p
 
 
 @kernel()
-def _look(kept: Array, base: int, reached: Any, tally: Array) -> Any:
-    """Where nothing is made of them: note the times of what was kept; the latest."""
-    latest = U0
-    for i in range(kept.size):
-        latest = max(latest, kept[i] >> U32)
-    if tally[FIRST] < 0:
+def _look(kept: Array, base: int, reached: Any, tally: Array) -> tuple[int, Any]:
+    """Where nothing is made of them: note the times of what was kept; how many are in order, and the latest."""
+    back = False
+    for i in range(1, kept.size):
+        back |= (kept[i] >> U32) < (kept[i - 1] >> U32)
+    n = kept.size
+    first = base + np.int64((kept[0] >> U32) & LOW)
+    if back or first < reached:
+        n = 0
         for i in range(kept.size):
             t = base + np.int64((kept[i] >> U32) & LOW)
             if t >= reached:
-                tally[FIRST] = t
-                break
-    latest_t = base + np.int64(latest & LOW)
-    if latest_t >= reached:
-        tally[LAST] = latest_t
-        reached = latest_t
-    return reached
+                first = t if n == 0 else first
+                reached = t
+                n += 1
+        tally[ORDER] += kept.size - n
+    else:
+        reached = base + np.int64((kept[kept.size - 1] >> U32) & LOW)
+    if n > 0:
+        tally[LAST] = reached
+        if tally[FIRST] < 0:
+            tally[FIRST] = first
+    return n, reached
 
 
 @kernel()
@@ -167,7 +174,8 @@ def _flush(
         return at, reached
     end = at + kept.size
     if not emit:
-        return end, _look(kept, base, reached, tally)
+        n, reached = _look(kept, base, reached, tally)
+        return at + n, reached
     t, x, y, p = t[at:end], x[at:end], y[at:end], p[at:end]
     right, bottom, back = _columns(kept, base, t, x, y, p)
     if back or t[0] < reached or right >= width or bottom >= height:

@@ -43,8 +43,8 @@ def test_the_documents_vectors_decode_to_what_it_says(vectors):
                        Counters(Count(6, 1003), {"queue_full": Count(1, 10)})), watermark)  # fmt: skip
     frame = wire.decode(vectors["frame"][1], vectors["frame"][0])
     image = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
-    assert_same(Packet("engine/output", 0, 1000, 9000, 7, Frame(image, 5000, 1000, 9000, "edi", FrameFlag.INCOMPLETE, 2000),
-                       counters=Counters(Count(1, 0))), frame)  # fmt: skip
+    body = Frame(image, 5000, 1000, 9000, "edi", FrameFlag.INCOMPLETE, window_start=2000)
+    assert_same(Packet("engine/output", 0, 1000, 9000, 7, body, counters=Counters(Count(1, 0))), frame)
     imu = wire.decode(vectors["imu"][1], vectors["imu"][0])
     body = Imu(np.array([1000]), np.float32([[0, 0, 9.8125]]), np.float32([[0.5, 0, -0.5]]), np.float32([25]))
     assert_same(Packet("camera/imu", 0, 1000, 1000, 7, body, counters=Counters(Count(1, 0))), imu)

@@ -85,12 +85,15 @@ class Reader(Recording):
         self.resolution = sizes[0] if sizes else (0, 0)
 
     def _spans_of(self, stream: StreamIndex) -> list[Span]:
-        """A stream's spans; a raw one's end with its last event, not where its last packet promised silence."""
-        spans = [Span(span.epoch, span.t_first, span.t_last) for span in stream.total.spans]
+        """A stream's spans; a raw one's end before the instant until which its last packet promised silence, the last
+        one with its last event."""
+        early = 1 if stream.raw >= 0 else 0
+        spans = [Span(s.epoch, s.t_first, max(s.t_first, s.t_last - early)) for s in stream.total.spans]
         places = [place for place in self._index.chunks if place.channels is None or stream.raw in place.channels]
         if spans and places and stream.raw >= 0:
             with suppress(FormatError):
-                spans[-1].t_last = last_event(self._file.messages(places[-1]), stream.raw, spans[-1].t_last)
+                until = stream.total.spans[-1].t_last
+                spans[-1].t_last = last_event(self._file.messages(places[-1]), stream.raw, until)
         return spans
 
     def _united(self, streams: list[StreamIndex]) -> list[Span]:

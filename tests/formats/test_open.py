@@ -23,7 +23,9 @@ def test_the_name_of_the_file_does_not_matter(shared: Callable[[str], Path], tmp
 def test_what_is_no_recording_is_refused_with_what_is_one(tmp_path: Path) -> None:
     path = tmp_path / "notes.aedat4"
     path.write_text("t x y p\n0 1 2 1\n")
-    with pytest.raises(FormatError, match=r"notes\.aedat4: not a recording that rtpipe knows; it reads .*aedat4.*ecm_h5"):
+    with pytest.raises(
+        FormatError, match=r"notes\.aedat4: not a recording that rtpipe knows; it reads .*aedat4.*ecm_h5"
+    ):
         open_recording(path)
     path.write_bytes(b"")
     with pytest.raises(FormatError, match="the file is empty"):

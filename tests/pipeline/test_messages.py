@@ -18,6 +18,9 @@ from rtpipe.pipeline.messages import Do, Report, Request, check_command, encode,
         ("seek +0.5", "seek +0.5"),
         ("speed 0", "speed 0"),
         ("record on", "record on"),
+        ("Rewind  2.5", "rewind 2.5"),
+        ("live", "live"),
+        ("save 10", "save 10"),
         ("mark the red car", "mark the red car"),
     ],
 )
@@ -26,7 +29,23 @@ def test_a_command_has_one_spelling(typed, meant):
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "jump", "seek", "seek x", "seek nan", "speed -1", "speed inf", "record", "stop it"]
+    "typed",
+    [
+        "",
+        "jump",
+        "seek",
+        "seek x",
+        "seek nan",
+        "speed -1",
+        "speed inf",
+        "record",
+        "stop it",
+        "rewind",
+        "rewind 0",
+        "rewind -1",
+        "save",
+        "live 3",
+    ],
 )
 def test_a_command_that_does_not_exist_is_answered_with_those_that_do(typed):
     with pytest.raises(InputError):

@@ -33,13 +33,13 @@ ALONE_HZ, WITH_FRAMES_HZ = 0.5, 5.0
 PRIOR = 0.25
 """Contrast threshold (log intensity per event) before anything is known of the camera."""
 
-FADES = 0.1
+FADES = 0.05
 """Share of a level that each event of its pixel makes forget, where there are no frames to hold it."""
 
 MOST = 4
 """Events of one pixel and picture that count when on and off are weighed: hot pixels do not tip the balance."""
 
-WEIGHT = 0.5
+WEIGHT = 0.25
 """Events per pixel, of each polarity, that the prior of the balance is worth."""
 
 MEMORY = 8.0
@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     contrast_off: Annotated[float, msgspec.Meta(ge=0.01, le=1.5)] | None = None
     """The same of off events; left out: so that on and off cancel in the long run, or estimated from the frames."""
     fade: Annotated[float, msgspec.Meta(ge=0, lt=1)] | None = None
-    """Share of a pixel's level that each of its events makes forget; left out: 0.1 for events alone, 0 with frames."""
+    """Share of a pixel's level that each of its events makes forget; left out: 0.05 for events alone, 0 with frames."""
     clean: Annotated[float, msgspec.Meta(ge=0, le=8)] = 2.0
     """Strength of the noise filter on the pictures, in contrast thresholds; 0: none."""
     offset: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.012

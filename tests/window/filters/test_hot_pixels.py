@@ -58,6 +58,14 @@ def test_pixels_that_are_given_never_pass_and_are_never_forgotten():
     assert through(events, (9, 6), pixels=((4, 3),), learn=False)[1].flow.passed == 1
 
 
+def test_silence_between_two_busy_periods_makes_no_pixel_hot():
+    """Two periods running are asked for: two with a pause between them are not that."""
+    busy = slow.events_of([(start + k * 50, 4, 3, 1) for start in (0, 3000, 4000, 5000) for k in range(20)])
+    kept, _ = through(busy, (9, 6), **QUICK)
+    assert len(kept) == 60
+    assert slow.rows(kept) == slow.hot(slow.rows(busy), (9, 6), **QUICK)[0]
+
+
 def test_what_was_learned_outlives_a_jump_of_time():
     busy = slow.events_of([(k * 50, 4, 3, 1) for k in range(100)])
     kept, filter_ = through(busy, (9, 6), **QUICK)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats import format_of, open_recording
-from rtpipe.formats.ijrr import Writer, text
+from rtpipe.formats.ijrr import Writer, lines, text
 from rtpipe.types import Events, Frame, Imu, Packet, StreamInfo, Trigger
 
 
@@ -56,6 +56,27 @@ def test_any_span_is_found(shared: Callable[[str], Path], name: str) -> None:
                 assert [f.t for f in reader.frames(t0, t0 + span)] == [f.t for f in frames if t0 <= f.t < t0 + span]
 
 
+def test_a_time_is_found_wherever_the_pieces_of_a_large_file_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "BLOCK", 5003)
+    monkeypatch.setattr(lines, "NEAR", 300)
+    rng = np.random.default_rng(0)
+    t = 7_600_000_000 + np.sort(rng.integers(0, 900, 2000)) * 3_000_000
+    path = tmp_path / "events.txt"
+    comments = {17: "# a comment\n", 900: "#\n" * 400, 1999: "\n\n"}
+    path.write_text("".join(f"{comments.get(k, '')}{v / 1e6:.6f} {k % 99} 3 1\n" for k, v in enumerate(t.tolist())))
+    with open_recording(path, resolution=(99, 99)) as reader:
+        assert np.array_equal(reader.events().t, t)
+        assert reader.events().x.tolist() == [k % 99 for k in range(2000)]
+        assert reader.counts() == {"camera/events": 2000}
+        for t0 in [0, *t[::61].tolist(), *(t[::97] + 1).tolist(), int(t[-1]) + 1]:
+            part = reader.events(t0, t0 + 20_000_000)
+            low, high = np.searchsorted(t, [t0, t0 + 20_000_000])
+            assert part.t.tolist() == t[low:high].tolist()
+            assert part.x.tolist() == [k % 99 for k in range(low, high)]
+
+
 @settings(deadline=None)
 @given(st.decimals(-(10**12), 2 * 10**12, places=9), st.sampled_from(["s", "ms", "us", "ns"]))
 def test_times_are_rounded_exactly(value: Decimal, unit: str) -> None:
@@ -75,8 +96,8 @@ def test_epoch_stamps_with_nanoseconds_keep_their_microseconds(tmp_path: Path) -
 
 def test_text_of_other_tools_is_read(tmp_path: Path) -> None:
     path = tmp_path / "anything"
-    lines = ["# t x y p", "  0.001,\t3, 4, 1\r", "", "2e-3 3.0 4.00e0 -1", "0.0025 0 9 1", "+0.0030 1 2 -1"]
-    path.write_text("\n".join(lines))
+    words = ["# t x y p", "  0.001,\t3, 4, 1\r", "", "2e-3 3.0 4.00e0 -1", "0.0025 0 9 1", "+0.0030 1 2 -1"]
+    path.write_text("\n".join(words))
     with open_recording(path, resolution=(10, 10)) as reader:
         events = reader.events()
         assert reader.counts() == {"camera/events": 4}
@@ -105,7 +126,7 @@ def test_microseconds_are_told_from_seconds_or_asked_for(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("written", "said"),
     [
         ("0.1 2 3 1\n0.2 2 3\n", "four numbers .* got '0.2 2 3'"),
         ("0.1 2 3 1\n0.2 2.5 3 1\n", "four numbers"),
@@ -119,9 +140,9 @@ def test_microseconds_are_told_from_seconds_or_asked_for(tmp_path: Path) -> None
         ("0.1 2 3 1\n" + "7" * 10_000 + "\n", "no time|more than 4096 bytes|four numbers"),
     ],
 )
-def test_what_is_no_event_is_refused_with_its_place(tmp_path: Path, lines: str, said: str) -> None:
+def test_what_is_no_event_is_refused_with_its_place(tmp_path: Path, written: str, said: str) -> None:
     path = tmp_path / "events.txt"
-    path.write_text(lines)
+    path.write_text(written)
     with pytest.raises(FormatError, match=said) as caught, open_recording(path, resolution=(10, 10)) as reader:
         reader.events()
     assert str(path) in str(caught.value)

@@ -152,6 +152,8 @@ class Reader(Recording):
         try:
             unit, why = infer.time_unit(infer.Times(sample, span, int(lines.size / per_line), period))
         except FormatError as error:
+            if all(len(word.partition(".")[2]) >= 6 for word in head):  # nobody writes millionths of a microsecond
+                return "s"
             raise FormatError(f"{self.path}: {error}") from error
         if unit != "s":  # seconds are what the layout says
             notes.append(f"times are {infer.NAMES[unit]}: {why}")

@@ -35,7 +35,8 @@ def regress(before: Array, after: Array, counts: Array, trust: Array, on: float,
     """Normal equations of ``after - before = on * counts[:, 1] - off * counts[:, 0]`` over pixels with events.
 
     All flat; ``trust`` (P,) 1 where both frames show the pixel. Differences far from what ``on`` and ``off`` say weigh
-    less, as do pixels with many events. Added to ``sums`` float64 (6,): on², on·off, off², on·d, off·d, and the weights' sum.
+    less, as do pixels with many events. Added to ``sums`` float64 (6,): on², on·off, off², on·d, off·d, and the
+    weights' sum.
     """
     for q in range(before.size):
         n, m = np.float64(counts[q, 1]), np.float64(counts[q, 0])

@@ -15,6 +15,7 @@ import numpy as np
 
 from rtpipe.errors import FormatError
 from rtpipe.formats import hdf5
+from rtpipe.formats.hdf5_columns import Column
 from rtpipe.formats.hdf5_events import EventColumns
 from rtpipe.formats.recording import LONGEST_S, Recording
 from rtpipe.types import Array, Events, Frame, Resolution, StreamInfo
@@ -57,6 +58,7 @@ class Reader(Recording):
         place = self.path / "events" / side / "events.h5" if self.path.is_dir() else self.path
         self._file = hdf5.open_file(place)
         self._events: EventColumns | None = None
+        self._index: Column | None = None
         try:
             with hdf5.reading(self.path, "its structure"):
                 self._open(place)
@@ -81,7 +83,8 @@ class Reader(Recording):
         if not len(events):
             raise FormatError(f"{self.path}: no events in it")
         index = hdf5.child(self.path, self._file, "ms_to_idx")
-        self._index = None if index is None else hdf5.dataset(self.path, index, "iu", (1,))
+        if index is not None:
+            self._index = Column(place, hdf5.dataset(self.path, index, "iu", (1,)))
         if self._offset is None:
             notes.append("no t_offset in it: times are relative")
         notes.append(f"resolution: {self.resolution[0]}x{self.resolution[1]}, DSEC's sensor")
@@ -132,7 +135,7 @@ class Reader(Recording):
         events = self._columns
         ms, n = (instant - (self._offset or 0)) // 1000, len(events)
         if self._index is not None and 0 <= ms < len(self._index) - 1:
-            low, high = (int(i) for i in hdf5.values(self.path, self._index, ms, ms + 2))
+            low, high = (int(i) for i in self._index.read(ms, ms + 2))
             if 0 <= low <= high <= n:
                 found = low + int(np.searchsorted(events.microseconds(low, high), instant)) if low < high else low
                 late = found == 0 or int(events.microseconds(found - 1, found)[0]) < instant
@@ -158,4 +161,6 @@ class Reader(Recording):
         """Let the file go. May be called twice."""
         if self._events is not None:
             self._events.close()
+        if self._index is not None:
+            self._index.close()
         self._file.close()

@@ -281,6 +281,15 @@ def test_the_order_of_the_resolution_is_proven_or_refused(tmp_path: Path) -> Non
         open_recording(make(path, images=None, sensor_resolution=None))
 
 
+def test_our_own_files_say_which_side_is_which(tmp_path: Path) -> None:
+    for resolution in ((64, 48), (48, 64)):
+        path = tmp_path / f"{resolution[0]}.h5"
+        with Writer(path, resolution) as writer:
+            writer.add_events(Events(np.arange(50) * 100, np.arange(50) % 40, np.arange(50) % 40, np.arange(50) % 2))
+        with open_recording(path) as reader:
+            assert reader.resolution == resolution
+
+
 def nan_at_last(t: Any) -> Any:
     return np.r_[t[:-1], np.nan]
 

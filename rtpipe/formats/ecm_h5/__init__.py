@@ -165,6 +165,11 @@ class Reader(Recording):
         if len(pair) not in (0, 2):
             raise FormatError(f"{self.path}: sensor_resolution: two numbers wanted, got {len(pair)}")
         stated = (int(pair[0]), int(pair[1])) if pair else None
+        sides = [hdf5.number(self.path, self._file, name) for name in ("width", "height")]  # our own files have these
+        if stated is not None and sides in (list(stated), list(stated[::-1])):
+            stated = (int(sides[0] or 0), int(sides[1] or 0))
+            if not len(images):
+                return stated, ""
         largest = (0, 0)
         if not len(images) and (stated is None or stated[0] != stated[1]):
             for i in range(0, len(events), events.run):  # until one of the two orders is ruled out

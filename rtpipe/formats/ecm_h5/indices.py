@@ -16,12 +16,15 @@ import numpy as np
 from rtpipe.errors import FormatError
 from rtpipe.formats import hdf5
 from rtpipe.formats.ecm_h5.images import Stamp
+from rtpipe.formats.hdf5_columns import whole
 from rtpipe.formats.hdf5_events import EventColumns
 
 HALF_US = 10_000
 """What RLED takes either side of mid-exposure."""
 FURTHEST_US = 10_000_000
 """A window that reaches further from its picture belongs to another one."""
+MOST_TOO_MANY = 1 << 16
+"""Rows without a picture that are passed over."""
 LOOKED_AT = 200
 """Windows that are looked at when the file is opened."""
 
@@ -42,8 +45,9 @@ class EventIndices:
         node = hdf5.dataset(path, node, "iu", (2,))
         if node.shape[1] != 2:
             raise FormatError(f"{path}: event_indices holds {node.shape}; two numbers per picture wanted")
-        with hdf5.reading(path, "event_indices"):
-            rows = node[: min(len(node), n_images)]
+        if len(node) > n_images + MOST_TOO_MANY:
+            raise FormatError(f"{path}: event_indices has {len(node)} rows for {n_images} pictures")
+        rows = whole(path, node)[:n_images]
         self._odd = (rows[:, 0] < 0) | (rows[:, 0] > rows[:, 1]) | (rows[:, 1] > self._n)
         self._odd[1:] |= (rows[1:] < np.maximum.accumulate(np.where(self._odd[:, None], 0, rows))[:-1]).any(axis=1)
         self._rows = np.where(self._odd[:, None], 0, rows).astype(np.int64)

@@ -82,6 +82,7 @@ class Writer:
             self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
             stated = resolution[::-1] if self.HEIGHT_FIRST else resolution
             self._file.attrs.update(sensor_resolution=stated, time_unit=np.bytes_(self.TIME_UNIT.encode()))
+            self._file.attrs.update(width=resolution[0], height=resolution[1])  # no other tool says which is which
             if camera:  # of fixed length, like all our text: see hdf5.text
                 self._file.attrs["camera"] = np.bytes_(camera.encode())
             columns = {"xs": np.int16, "ys": np.int16, "ts": np.float64, "ps": self.POLARITY}

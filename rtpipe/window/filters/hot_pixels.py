@@ -46,12 +46,12 @@ def _pass_cool(
 
 
 @kernel()
-def _stands_out(count: int, factor: float, x: int, y: int, width: int, height: int, counts: Array) -> bool:
+def _stands_out(count: int, factor: float, x: int, y: int, width: int, height: int, state: Array) -> bool:
     """Whether ``count`` is above ``factor`` times that of the :data:`RANK`-th busiest pixel around (x, y)."""
     top = np.zeros(RANK, np.int64)  # ascending
     for row in range(max(y - REACH, 0), min(y + REACH + 1, height)):
         for column in range(max(x - REACH, 0), min(x + REACH + 1, width)):
-            other = np.int64(counts[row * width + column])
+            other = np.int64(state[row * width + column] & ~HOT)
             if other > top[0] and (row != y or column != x):
                 k = 0
                 while k + 1 < RANK and top[k + 1] < other:
@@ -65,16 +65,17 @@ def _stands_out(count: int, factor: float, x: int, y: int, width: int, height: i
 
 @kernel()
 def _judge(
-    state: Array, counts: Array, streak: Array, quiet: Array, fixed: Array, removed: Array, width: int, height: int,
+    state: Array, streak: Array, quiet: Array, fixed: Array, removed: Array, width: int, height: int,
     least: int, factor: float, confirm: int, forget: int, periods: int,
 ) -> bool:  # fmt: skip
     """The end of a period, and of ``periods - 1`` more without any event; whether the list has changed."""
     changed = False
     for at in range(state.size):
-        counts[at] = state[at] & ~HOT
-    for at in range(state.size):
-        count = np.int64(counts[at])
-        hot = state[at] >= HOT
+        now = state[at]
+        if now < least and streak[at] == 0:
+            continue  # nearly all
+        count = np.int64(now & ~HOT)
+        hot = now >= HOT
         if hot:
             removed[at] += count
             quiet[at] = 0 if 2 * count >= least else min(quiet[at] + 1, forget)
@@ -82,7 +83,7 @@ def _judge(
                 quiet[at] = min(quiet[at] + periods - 1, forget)
             if quiet[at] >= forget and not fixed[at]:
                 hot, changed, streak[at] = False, True, 0
-        elif count < least or not _stands_out(int(count), factor, at % width, at // width, width, height, counts):
+        elif count < least or not _stands_out(int(count), factor, at % width, at // width, width, height, state):
             streak[at] = 0
         else:
             streak[at] += 1
@@ -90,7 +91,9 @@ def _judge(
                 hot, changed, quiet[at] = True, True, periods - 1
             if hot or periods > 1:
                 streak[at] = 0
-        state[at] = HOT if hot else np.uint32(0)
+        state[at] = (now & ~HOT) | (HOT if hot else np.uint32(0))  # the count stays: neighbours look at it
+    for at in range(state.size):
+        state[at] &= HOT
     return changed
 
 
@@ -162,7 +165,7 @@ class Filter(Base):
         width, height = resolution
         self._until = None
         n = width * height
-        self._state, self._counts = np.zeros((2, n), np.uint32)
+        self._state = np.zeros(n, np.uint32)
         self._streak, self._quiet = np.zeros(n, np.uint8), np.zeros(n, np.int64)
         self._fixed, self._removed = np.zeros(n, np.bool_), np.zeros(n, np.int64)
         for x, y in self.settings.pixels:
@@ -193,7 +196,7 @@ class Filter(Base):
     def _end_of(self, periods: int) -> None:
         settings = self.settings
         changed = _judge(
-            self._state, self._counts, self._streak, self._quiet, self._fixed, self._removed, *self.resolution,
+            self._state, self._streak, self._quiet, self._fixed, self._removed, *self.resolution,
             self._least, settings.factor, settings.confirm, self._forget, min(periods, self._forget + 1),
         )  # fmt: skip
         if changed:

@@ -14,7 +14,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import zmq
@@ -66,7 +68,8 @@ def _send(endpoint: str, contender: str, size: int, orders: Connection) -> None:
     """The sending process: as many packets as each order says, until one says none."""
     pool = packets(size)
     if contender == OURS:
-        _send_ours(endpoint, pool, orders)
+        first, last = int(pool[0].t[0]), int(pool[-1].t[-1])
+        send_ours(endpoint, RESOLUTION, [Packet("camera/events", 0, first, last, 0, body) for body in pool], orders)
         return
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
     socket.setsockopt(zmq.SNDHWM, QUEUED)
@@ -80,20 +83,21 @@ def _send(endpoint: str, contender: str, size: int, orders: Connection) -> None:
     socket.close(1000)
 
 
-def _send_ours(endpoint: str, pool: Sequence[Events], orders: Connection) -> None:
+def send_ours(endpoint: str, resolution: Resolution, pool: Sequence[Packet], orders: Connection) -> None:
+    """Publish packets of ``pool`` over and over, numbered anew: as many as each order says, until one says none."""
     publisher = Publisher(endpoint, "camera", live=False, expected=["bench"])
-    publisher.announce([StreamInfo("camera/events", RESOLUTION)])
+    publisher.announce([StreamInfo("camera/events", resolution)])
     while not publisher.ready:
         publisher.socket.poll(10)
         publisher.serve()
-    first, last, seq = int(pool[0].t[0]), int(pool[-1].t[-1]), 0
+    seq = 0
     while count := orders.recv():
         for k in range(count):
             publisher.serve()
             while not publisher.room:
                 publisher.socket.poll(10)
                 publisher.serve()
-            publisher.publish(Packet("camera/events", seq, first, last, time.monotonic_ns(), pool[k % len(pool)]))
+            publisher.publish(replace(pool[k % len(pool)], seq=seq, received_ns=time.monotonic_ns()))
             seq += 1
         while not publisher.drained:
             publisher.socket.poll(10)
@@ -101,15 +105,37 @@ def _send_ours(endpoint: str, pool: Sequence[Events], orders: Connection) -> Non
     publisher.close()
 
 
-def _take_ours(subscriber: Subscriber, count: int, far: Far) -> None:
+def take_ours(subscriber: Subscriber, count: int, far: Callable[[Packet, int], None]) -> None:
+    """Receive ``count`` packets, each processed by ``far``, which is also told its number. Raises ``WorldError``."""
     for k in range(count):
         while (packet := subscriber.receive()) is None:
             if not subscriber.socket.poll(SILENCE_MS):
                 raise WorldError("bench transport: the sending process says nothing any more")
-        assert isinstance(packet.body, PackedEvents)
-        far(packet.body, k)
+        far(packet, k)
         subscriber.processed(packet)
     subscriber.serve()
+
+
+def _unwrapped(far: Far) -> Callable[[Packet, int], None]:
+    def take(packet: Packet, k: int) -> None:
+        assert isinstance(packet.body, PackedEvents)
+        far(packet.body, k)
+
+    return take
+
+
+def join(endpoint: str, process: BaseProcess) -> Subscriber:
+    """Subscribe to what ``process`` publishes at ``endpoint``, ready for the first packet. Raises ``WorldError`` where
+    it does not start."""
+    subscriber = Subscriber(endpoint, consumer="bench", producer="camera", kinds=["events"])
+    deadline = time.monotonic() + START_S
+    while subscriber.streams is None:
+        if time.monotonic() > deadline or not process.is_alive():
+            raise WorldError("bench transport: the sending process did not start")
+        subscriber.socket.poll(100)
+        subscriber.serve()
+    subscriber.say_ready()
+    return subscriber
 
 
 def _take_plain(socket: zmq.Socket[bytes], count: int, far: Far) -> None:
@@ -166,32 +192,24 @@ class _Contender:
         self._orders, orders = spawning.Pipe()
         self._process = spawning.Process(target=_send, args=(endpoint, name, size, orders), daemon=True)
         self._process.start()
+        self._endpoint = endpoint
         self._subscriber: Subscriber | None = None
-        if name == OURS:
-            self._subscriber = Subscriber(endpoint, consumer="bench", producer="camera", kinds=["events"])
-        else:
+        if name != OURS:
             self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
             self._socket.setsockopt(zmq.RCVHWM, QUEUED)
             self._socket.connect(endpoint)
 
     def wait(self) -> None:
         """Until the first packet could come."""
-        if self._subscriber is None:
-            return
-        deadline = time.monotonic() + START_S
-        while self._subscriber.streams is None:
-            if time.monotonic() > deadline or not self._process.is_alive():
-                raise WorldError("bench transport: the sending process did not start")
-            self._subscriber.socket.poll(100)
-            self._subscriber.serve()
-        self._subscriber.say_ready()
+        if self.name == OURS:
+            self._subscriber = join(self._endpoint, self._process)
 
     def seconds(self, count: int, far: Far) -> float:
         """How long ``count`` packets take from the order to the last one's being processed."""
         begun = time.perf_counter()
         self._orders.send(count)
         if self._subscriber is not None:
-            _take_ours(self._subscriber, count, far)
+            take_ours(self._subscriber, count, _unwrapped(far))
         else:
             _take_plain(self._socket, count, far)
         return time.perf_counter() - begun
@@ -202,7 +220,7 @@ class _Contender:
             self._orders.send(0)
         if self._subscriber is not None:
             self._subscriber.close()
-        else:
+        elif self.name != OURS:
             self._socket.close(0)
         self._process.join(10)
         if self._process.is_alive():

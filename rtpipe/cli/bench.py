@@ -46,14 +46,19 @@ def filters(
 
 
 @app.command()
-def transport(seconds: Seconds = 1.0, json: Json = False) -> None:
-    """Events from one process to another over ipc, beside plain ZeroMQ.
+def transport(
+    file: Annotated[Path | None, typer.Argument(help="A Prophesee RAW file: its bytes are sent as they are.")] = None,
+    seconds: Seconds = 1.0,
+    json: Json = False,
+) -> None:
+    """Events from one process to another over ipc, beside plain ZeroMQ; of a FILE, a camera's own bytes.
 
     Example: rtpipe bench transport --json
     """
+    from rtpipe.bench import raw
     from rtpipe.bench.transport import measure
 
-    _print(measure(seconds=seconds), json)
+    _print(raw.measure(file, seconds) if file is not None else measure(seconds=seconds), json)
 
 
 @app.command()

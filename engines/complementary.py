@@ -5,7 +5,7 @@ intensity L obeys dL/dt = E(t) - a (L - R): events E step it by the contrast thr
 back to a reference R. From events alone R = 0: a high-pass that shows what changed lately. With frames R is the log of
 the last frame: events give what is fast, frames what is slow, and where a frame is black or white R is trusted less.
 Written anew from the paper; what goes beyond it (specks, smoothing, tones, balance of the thresholds, a level that also
-fades with each event) is in :mod:`engines.tone` and the settings.
+fades with each event, a correction when a frame comes) is in :mod:`engines.tone` and the settings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rtpipe.types import Array, Frame, PackedEvents, Resolution, Window
 
 NAME = "complementary"
 
-ALONE_HZ, WITH_FRAMES_HZ = 0.5, 5.0
+ALONE_HZ, WITH_FRAMES_HZ = 0.5, 1.0
 """Cutoffs that are right for most scenes."""
 
 PRIOR = 0.25
@@ -52,7 +52,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     frames: bool = False
     """Take the camera's frames for what is slow; needs windows ``between_frames``."""
     cutoff_hz: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
-    """Changes slower than this fade, towards the last frame where frames are used; left out: 0.5, with frames 5."""
+    """Changes slower than this fade, towards the last frame where frames are used; left out: 0.5, with frames 1."""
+    correction: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    """Share of the difference between picture and frame that goes at once when a frame comes; 0: as in the paper, it
+    goes with the cutoff alone."""
     pictures_per_frame: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Pictures per window, evenly spread, the last at its end."""
     contrast_on: Annotated[float, msgspec.Meta(ge=0.01, le=1.5)] | None = None
@@ -167,7 +170,7 @@ class Engine:
 
     def _take(self, frame: Frame) -> None:
         levels = self._levels
-        self._reference.take(frame, self._rate, levels.values, levels.rates, levels.counts)
+        self._reference.take(frame, self._rate, self.settings.correction, levels.values, levels.rates, levels.counts)
         levels.even = False
 
     def _picture(self, elapsed: int) -> Array:

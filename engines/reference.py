@@ -97,9 +97,10 @@ class Reference:
         """Whether there was a frame."""
         return self._image is not None
 
-    def take(self, frame: Frame, rate: float, levels: Array, rates: Array, counts: Array) -> None:
-        """Take in a frame (its image is copied). ``levels`` (P,) become those beyond it, ``rates`` (P,) what it is
-        trusted with, of ``rate``; ``counts`` (P, 2), the events since the frame before, are used and set to zero."""
+    def take(self, frame: Frame, rate: float, gain: float, levels: Array, rates: Array, counts: Array) -> None:
+        """Take in a frame (its image is copied). ``levels`` (P,) become those beyond it, less the share ``gain``;
+        ``rates`` (P,) what it is trusted with, of ``rate``, as is ``gain``; ``counts`` (P, 2), the events since the
+        frame before, are used and set to zero."""
         image = np.array(frame.image)
         grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         log_table, trust_table = self._table(image.dtype)
@@ -108,6 +109,7 @@ class Reference:
             both = np.minimum(trust, self._trust).ravel()
             self._learn(self.logs.ravel(), logs.ravel(), counts, both)
             levels += (self.logs - logs).ravel()
+            levels *= 1 - gain * trust.ravel()
         else:
             levels[:] = 0
         counts[:] = 0

@@ -13,7 +13,7 @@ from rtpipe.types import Window
 @pytest.fixture(scope="module")
 def slider(shared):
     """The scores of each engine on the scene that papers report; measured: complementary 0.486 and 0.0570 (matched
-    0.570), leaky 0.456 (0.575), with frames 0.703 and 0.0038 where holding the last frame has 0.656 and 0.0057."""
+    0.570), leaky 0.456 (0.575), with frames 0.718 and 0.0032 where holding the last frame has 0.656 and 0.0057."""
     return {each.engine: each for each in measure(shared("recordings/ijrr_slider_depth"))}
 
 
@@ -38,8 +38,8 @@ def test_from_events_alone_the_scores_stay_above_their_floor(slider):
 
 def test_with_frames_the_next_frame_is_predicted(slider):
     made, held = slider["complementary, frames"].scores, slider["last frame, held"].scores
-    assert made.ssim > max(0.69, held.ssim + 0.03)
-    assert made.mse < min(0.0042, 0.75 * held.mse)
+    assert made.ssim > max(0.7, held.ssim + 0.04)
+    assert made.mse < min(0.0036, 0.65 * held.mse)
     assert made.ssim_matched > held.ssim_matched + 0.04
 
 

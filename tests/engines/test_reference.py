@@ -15,13 +15,12 @@ def frame(image):
     return Frame(image, 0)
 
 
-def take(reference, image, counts=None, levels=None):
+def take(reference, image, counts=None, levels=None, gain=0.0):
     width, height = SIZE
     levels = np.zeros(width * height, np.float32) if levels is None else levels
     rates = np.empty(width * height, np.float32)
-    reference.take(
-        frame(image), RATE, levels, rates, np.zeros((width * height, 2), np.uint16) if counts is None else counts
-    )
+    counts = np.zeros((width * height, 2), np.uint16) if counts is None else counts
+    reference.take(frame(image), RATE, gain, levels, rates, counts)
     return levels, rates
 
 
@@ -74,6 +73,20 @@ def test_taking_a_frame_leaves_log_intensity_where_it_was():
     before = reference.logs.ravel() + levels
     take(reference, random.integers(20, 230, SIZE[::-1]).astype(np.uint8), levels=levels)
     np.testing.assert_allclose(reference.logs.ravel() + levels, before, atol=1e-5)
+
+
+def test_a_correction_takes_its_share_of_the_difference_where_the_frame_can_be_trusted():
+    random = np.random.default_rng(4)
+    plain, corrected = Reference(OFFSET, 0.25), Reference(OFFSET, 0.25)
+    first, second = (random.integers(20, 230, SIZE[::-1]).astype(np.uint8) for _ in range(2))
+    second[0] = 255
+    made = []
+    for reference, gain in ((plain, 0.0), (corrected, 0.75)):
+        levels, _ = take(reference, first)
+        take(reference, second, levels=levels, gain=gain)
+        made.append(levels.reshape(SIZE[::-1]))
+    np.testing.assert_allclose(made[1][1:], 0.25 * made[0][1:], atol=1e-6)
+    np.testing.assert_array_equal(made[1][0], made[0][0])
 
 
 def test_black_and_white_are_trusted_least():

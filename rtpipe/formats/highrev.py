@@ -158,8 +158,8 @@ class Reader(Recording):
             edges = [run for part in shot.parts[:-1] or shot.parts if len(run := self._times(part))]
             if not edges:
                 raise FormatError(f"{self.path}: {shot.name} has no events during its exposure")
-            start, end = int(edges[0][0]), int(edges[-1][-1])
-            if start > end or (timed and start < timed[-1].end):
+            start, end = int(edges[0][0]), int(edges[-1][-1]) + 1  # so that the last event is within
+            if start >= end or (timed and start < timed[-1].end - 1):
                 raise FormatError(f"{self.path}: the events of {shot.name} are earlier than those before them")
             timed.append(_Shot(shot.name, shot.parts, start, end))
         if timed[-1].end - timed[0].start > LONGEST_S * 1_000_000:

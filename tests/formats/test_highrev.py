@@ -46,7 +46,7 @@ def test_exposures_enclose_the_events_of_their_picture(shared: Callable[[str], P
         frames = list(reader.frames())
         for k, frame in enumerate(frames):
             assert frame.exposure_start == arrays["t_us"][edges[k]]
-            assert frame.exposure_end == arrays["t_us"][edges[k + 1] - 1]
+            assert frame.exposure_end == arrays["t_us"][edges[k + 1] - 1] + 1
             assert np.array_equal(frame.image, arrays["blur"][k])
         bodies = [p.body for p in reader.packets() if p.stream == "camera/frames" and p.body is not None]
         assert [f.t for f in bodies] == [f.t for f in frames]

@@ -48,7 +48,7 @@ def _count(words: Array, _: Array) -> tuple[int, int]:
 
 def _walk(words: Array, state: Array, tally: Array, *rest: Any) -> tuple[int, int]:
     kept = np.empty(walking.KEPT, np.uint64)
-    tables = walking.SHIFT, walking.KEEP, walking.ONE, walking.POSITION, walking.COUNT
+    tables = walking.SHIFT, walking.KEEP, walking.ONE, walking.POSITION, walking.FOUR_POSITIONS, walking.COUNT
     n, m = walking.walk(words, state, tally, kept, *tables, *rest)
     return n, m
 

@@ -36,6 +36,8 @@ POSITION = np.zeros((1 << 12, 12), np.uint16)
 """The set bits of a vector word, lowest first."""
 for _mask in range(1 << 12):
     POSITION[_mask, : COUNT[_mask]] = [bit for bit in range(12) if _mask >> bit & 1]
+FOUR_POSITIONS = POSITION[:, :4].copy().view(np.uint64).reshape(-1)
+"""The first four of them in one number: few vectors of a camera have more."""
 
 WIDEST = 2048
 BEYOND = np.uint64(0x8000)
@@ -43,7 +45,7 @@ BEYOND = np.uint64(0x8000)
 FULL = np.uint64(KEPT - 12)
 LOW = np.uint64(0xFFF)
 ONES = np.uint64(0x0001000100010001)
-U0, U1, U12, U16, U32, U48 = (np.uint64(n) for n in (0, 1, 12, 16, 32, 48))
+U0, U1, U12, U16, U32, U48, U64 = (np.uint64(n) for n in (0, 1, 12, 16, 32, 48, 64))
 
 
 @kernel()
@@ -185,7 +187,7 @@ def _flush(
     return end, t[-1]
 
 
-@kernel()
+@kernel(inline="always")
 def _common(
     words: Array, i: Word, stop: Word, lanes: Word, kept: Array, n: Word,
     shift: Array, keep: Array, one: Array,
@@ -197,7 +199,7 @@ def _common(
     high = lanes >> U48
     begun = i
     while i < stop:
-        while i >= begun + U32 and i + U16 <= stop:
+        while i >= begun + U64 and i + U16 <= stop:
             now = lanes
             m = n
             seen = U0
@@ -226,10 +228,10 @@ def _common(
     return stop, lanes, n
 
 
-@kernel()
+@kernel(inline="always")
 def _vectors(
     words: Array, i: Word, stop: Word, lanes: Word, base: Word, kept: Array, n: Word,
-    positions: Array, counts: Array,
+    positions: Array, four_positions: Array, counts: Array,
 ) -> tuple[Word, Word, Word]:  # fmt: skip
     """Go over vectors and their bases up to ``stop``, to the first word that is neither, or until ``kept`` is full;
     that word, the base (column and, in bit 15, polarity) and ``n``."""
@@ -244,15 +246,19 @@ def _vectors(
             mask = word & (LOW if kind == 4 else np.uint64(0xFF))
             column = base & np.uint64(0x7FFF)
             first = lanes | ((base >> np.uint64(15)) << np.uint64(11))
-            if column <= np.uint64(WIDEST - 12):
+            bits = np.uint64(counts[mask])
+            if column <= np.uint64(WIDEST - 12) and bits <= np.uint64(4):
                 first |= column
-                for j in range(12):
-                    kept[n + np.uint64(j)] = first + np.uint64(positions[mask, j])
+                four = four_positions[mask]
+                kept[n] = first + (four & np.uint64(0xFFFF))
+                kept[n + U1] = first + ((four >> U16) & np.uint64(0xFFFF))
+                kept[n + np.uint64(2)] = first + ((four >> U32) & np.uint64(0xFFFF))
+                kept[n + np.uint64(3)] = first + (four >> U48)
             else:
                 for j in range(12):
                     right = column + np.uint64(positions[mask, j])
                     kept[n + np.uint64(j)] = first | (right if right < WIDEST else BEYOND)
-            n += np.uint64(counts[mask])
+            n += bits
             column = min(column + np.uint64(12 if kind == 4 else 8), np.uint64(2 * WIDEST))
             base = (base & np.uint64(0x8000)) | column
         else:
@@ -264,7 +270,7 @@ def _vectors(
 @kernel()
 def walk(
     words: Array, state: Array, tally: Array, kept: Array, shift: Array, keep: Array, one: Array, positions: Array,
-    counts: Array, emit: bool, width: int, height: int, t: Array, x: Array, y: Array, p: Array,
+    four_positions: Array, counts: Array, emit: bool, width: int, height: int, t: Array, x: Array, y: Array, p: Array,
     trigger_t: Array, trigger_channel: Array, trigger_edge: Array,
 ) -> tuple[int, int]:  # fmt: skip
     """Go over ``words`` from ``state``, which is brought up to date, adding to ``tally``.
@@ -289,7 +295,7 @@ def walk(
         if timed:
             i, lanes, n = _common(words, i, min(end, i + (np.uint64(KEPT) - n)), lanes, kept, n, shift, keep, one)
             if i < end:
-                i, column, n = _vectors(words, i, end, lanes, column, kept, n, positions, counts)
+                i, column, n = _vectors(words, i, end, lanes, column, kept, n, positions, four_positions, counts)
             if n > FULL or i == end:
                 at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
                 n = U0
@@ -328,7 +334,7 @@ def walk(
             if kind == 0:
                 lanes = (lanes & ~(LOW << U16)) | ((word & LOW) << U16)
             elif kind == 3 or kind == 4 or kind == 5:
-                _, column, m = _vectors(words, i, i + U1, lanes, column, kept, U0, positions, counts)
+                _, column, m = _vectors(words, i, i + U1, lanes, column, kept, U0, positions, four_positions, counts)
                 tally[NO_TIME] += np.int64(m)
             tally[NO_TIME] += kind == 2
         i += U1

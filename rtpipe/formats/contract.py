@@ -95,8 +95,8 @@ class Writer(Protocol):
 
     def write(self, packet: Packet) -> None:
         """Append one packet (events as columns or packed; packets come in order of time); may buffer. Raises
-        ``WorldError`` where the disk is full or not writable, ``InputError`` for what this format cannot hold. A writer that holds
-        ``"truth"`` also has ``add_truth(frame)``."""
+        ``WorldError`` where the disk is full or not writable, ``InputError`` for what this format cannot hold. A
+        writer that holds ``"truth"`` also has ``add_truth(frame)``."""
         ...
 
     def close(self) -> Mapping[str, Count]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rtpipe.packing import LONGEST_US
 from rtpipe.types import PackedEvents
-from rtpipe.window.columns import t_first, t_last
+from rtpipe.window.columns import index_at, t_first, t_last
 from rtpipe.window.cut import DISCONTINUITY, STREAM_ENDED, Cut, Do, Step, Unframed
 
 
 class Slicer(Unframed):
     """A window closes with its last event: ``t_start`` is the first event's time, ``t_end`` one µs after the last's.
 
-    Events of one instant may fall on both sides of a cut: counting goes before time.
+    Events of one instant may fall on both sides of a cut: counting goes before time. A window that is not full after
+    ``LONGEST_US`` is abandoned.
     """
 
     def __init__(self, events: int, holding: bool, limit_bytes: int) -> None:
@@ -31,6 +33,11 @@ class Slicer(Unframed):
             if self._cut is None:
                 self._cut = Cut(t_first(run), t_first(run))
                 steps.append(Step(Do.OPEN, self._cut))
+            run = run[: index_at(run, self._cut.t_start + LONGEST_US + 1)]
+            if not len(run):
+                self._abandon(self._cut, DISCONTINUITY, steps)
+                self._cut, self._taken = None, 0
+                continue
             self._add((self._cut,), run, steps)
             self._taken += len(run)
             first += len(run)

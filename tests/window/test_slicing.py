@@ -126,6 +126,13 @@ def test_a_jump_abandons_what_is_open_and_counts_it():
     assert counted.slicer.flows["events"].dropped == {"discontinuity": 5, "stream_ended": 1}
 
 
+def test_a_count_that_is_not_full_after_an_hour_begins_anew():
+    late = 1 << 33
+    watched = Watched(by_count.Slicer(5, False, PLENTY)).events(ramp(0, 8)).events(ramp(late, late + 12)).end()
+    assert [(cut.t_start, len(got)) for cut, got in watched.closed] == [(0, 5), (late, 5), (late + 5, 5)]
+    assert watched.slicer.flows["events"].dropped == {"discontinuity": 3, "stream_ended": 2}
+
+
 def test_history_is_bounded_in_bytes_and_what_falls_out_is_counted():
     watched = Watched(by_exposure.Slicer(False, 8 * 100))
     for t in range(0, 300, 20):

@@ -90,6 +90,12 @@ def test_the_first_frame_waits_for_the_first_event_or_for_its_own_time():
     assert silent.spans == [(50, 50, ())]
 
 
+def test_frames_that_wait_for_a_first_event_are_counted_when_none_comes():
+    watched = Watched(between_frames.Slicer(False, PLENTY)).frame(Frame(IMAGE, 50)).reach(30).jump()
+    watched.frame(Frame(IMAGE, 60)).frame(Frame(IMAGE, 70)).end()
+    assert watched.slicer.flows["frames"].dropped == {"discontinuity": 1, "stream_ended": 2}
+
+
 def test_after_a_jump_the_first_event_begins_the_first_window_again():
     watched = Watched(between_frames.Slicer(False, PLENTY)).events(ramp(0, 30)).frame(Frame(IMAGE, 20))
     watched.frame(Frame(IMAGE, 40)).jump()

@@ -182,13 +182,6 @@ def test_a_seek_with_a_sign_is_from_here_and_stops_at_the_ends(play: Callable[..
     assert driver.control("seek +9") == f"at {driver.progress()[1]:.3f} s"
 
 
-def test_the_report_says_what_was_inferred_of_the_recording(play: Callable[..., replay.Driver]) -> None:
-    driver = play(speed=0)
-    with open_recording(driver._settings.path) as reader:
-        assert driver.facts == ({"note:": "; ".join(reader.notes)} if reader.notes else {})
-        assert reader.notes
-
-
 def test_speed_changes_on_the_way(play: Callable[..., replay.Driver]) -> None:
     driver = play(speed=0.001)
     assert not driver.read(0.05)  # 2 ms of camera time take 2 s

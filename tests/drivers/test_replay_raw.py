@@ -55,6 +55,11 @@ def test_the_events_are_those_of_the_file(shared, play, name, wanted):
     assert packets[-1].end
 
 
+def test_the_report_says_what_was_inferred_of_the_recording(shared, play):
+    assert "no geometry in the header" in play(shared(DRIVING)).facts["note:"]
+    assert play(shared(NIGHT)).facts == {}
+
+
 def test_packets_lie_on_the_grid_of_decoded_ones_with_watermarks_in_silence(shared, play):
     path = shared(NIGHT)
     packets, plain = (drain(play(path, packet_us=10, raw=raw), 2000) for raw in (True, False))

@@ -129,9 +129,10 @@ def test_what_cannot_be_believed_is_counted_and_not_passed_on(wrong, reason):
 def test_a_new_epoch_begins_anew_and_an_old_one_is_over():
     made, _ = stage({"filter": "refractory", "period_us": 1000})
     (first,) = made.process(packet([(5000, 4, 2, 1)]))
-    (second,) = made.process(packet([(10, 4, 2, 1)], seq=1, epoch=1))
-    assert len(first.body) == len(second.body) == 1
-    assert made.process(packet([(5001, 4, 2, 1)], seq=2, epoch=0)) == ()
+    (second,) = made.process(packet([(5500, 4, 2, 1)], seq=1, epoch=1))
+    (third,) = made.process(packet([(10, 4, 2, 1)], seq=2, epoch=2))
+    assert len(first.body) == len(second.body) == len(third.body) == 1
+    assert made.process(packet([(5501, 4, 2, 1)], seq=3, epoch=1)) == ()
     assert made.flows["filters"].dropped == {"discontinuity": 1}
 
 

@@ -67,7 +67,7 @@ def test_the_newest_are_kept_and_what_is_held_stays(seed):
             ring.hold = None if not kept or rng.random() < 0.5 else int(rng.choice(kept))
         if kept and rng.random() < 0.07:
             pins += [(segment, list(packets)) for segment, packets in ring.pin(kept[-10:][0])]
-        while pins and rng.random() < 0.5:
+        while pins and rng.random() < 0.2:
             segment, packets = pins.pop(0)
             for one in packets:
                 same(one.packet.body, came[one.number].body)
@@ -85,6 +85,35 @@ def test_the_newest_are_kept_and_what_is_held_stays(seed):
         same(ring.from_number(k).packet.body, came[k].body)
     for k in range(kept[0], kept[-1]):
         assert ring.from_number(k).number == min(other for other in kept if other >= k)
+
+
+def test_what_a_reader_pinned_is_not_overwritten_nor_is_the_rest_given_up_for_nothing():
+    ring, came = Ring(LIMIT, 1 << 60), [events_packet(number, 4000) for number in range(40)]
+    refused = [number for number in range(20) if not ring.add(number, number, came[number])]
+    pinned, first = ring.pin(0), ring.oldest.number
+    refused += [number for number in range(20, 40) if not ring.add(number, number, came[number])]
+    assert refused
+    assert min(refused) >= 20
+    assert ring.oldest.number == first
+    for segment, packets in pinned:
+        for one in packets:
+            same(one.packet.body, came[one.number].body)
+        ring.release(segment)
+    assert ring.add(40, 40, came[0])
+
+
+def test_what_a_reader_pinned_outlives_its_place():
+    ring, came = Ring(LIMIT, 5), [events_packet(number, 4000) for number in range(40)]
+    ring.add(0, 0, came[0])
+    ((segment, packets),) = ring.pin(0)
+    for number in range(1, 40):
+        ring.add(number, number, came[number])
+    assert ring.oldest.number > 1
+    same(packets[0].packet.body, came[0].body)
+    ring.release(segment)
+    for number in range(40, 80):
+        assert ring.add(number, number, came[number - 40])
+        assert ring.bytes <= LIMIT
 
 
 def test_a_span_is_kept_and_not_much_more():

@@ -105,7 +105,7 @@ class Filler:
 
     def close(self) -> None:
         """Finish: ``out`` holds the grid."""
-        if self._n < FEWEST_EVENTS or self._duration <= 0:
+        if self._n < FEWEST_EVENTS:
             self._planes[:] = 0
         else:
             _reach(self._planes, self._segment, self._planes.shape[1] - 2)

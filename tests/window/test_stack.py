@@ -80,6 +80,8 @@ def test_same_bits_however_the_packets_are_cut(events, places, chunks):
     whole, pieces = np.full((2, chunks, 5, 7), np.nan, np.float32)
     filler, times = Filler(slow.SMALL, chunks), []
     for out, packets in ((whole, [events]), (pieces, slow.cut(events, places))):
+        filler.open(np.empty_like(out), t0, t1)  # begun and never closed: the next one must not see it
+        filler.add(events)
         filler.open(out, t0, t1)
         for packet in packets:
             filler.add(packet)

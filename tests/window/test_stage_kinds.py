@@ -13,6 +13,7 @@ from rtpipe.packing import fault, pack, unpack
 from rtpipe.pipeline.config import load
 from rtpipe.pipeline.plan import plan
 from rtpipe.types import Edge, Frame, Packet, StreamInfo, Trigger
+from rtpipe.window import stack as window_stack
 from rtpipe.window.settings import FRAMED, WindowSettings, chosen
 from rtpipe.window.stage import WindowStage
 from tests.window import slow
@@ -147,6 +148,13 @@ def test_a_window_with_fewer_events_than_chunks_has_no_instants():
     assert (few.times, few.n_events, few.tensor.any()) == (None, 10, np.False_)
     assert enough.times.shape == (20,)
     assert enough.tensor.any()
+
+
+def test_a_stack_of_many_chunks_is_compiled_before_the_first_packet(monkeypatch):
+    called, fill = [], window_stack._fill
+    monkeypatch.setattr(window_stack, "_fill", lambda *given: called.append(1) or fill(*given))
+    stage("stack", bins=50)
+    assert called
 
 
 def test_what_an_open_stack_holds_is_bounded_even_between_known_edges():

@@ -35,7 +35,13 @@ class Published:
 
 
 class Learned(Protocol):
-    """An engine's ``NETWORK``."""
+    """An engine's ``NETWORK``.
+
+    It may also have ``without``, in words what to configure where the weights are not to be had (``"engine: edi
+    deblurs without weights"``); ``runtimes``, the names of those that can run it (without it: all); and
+    ``import_packaged(overwrite: bool) -> Sequence[store.Listed]`` where a Python package brings the weights, so that
+    ``rtpipe engines import NETWORK`` needs no file: it stores them and tells what it stored.
+    """
 
     name: str
     published: tuple[Published, ...]

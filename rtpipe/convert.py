@@ -137,6 +137,8 @@ def convert(
             for frame in reader.truth(t0, t1):
                 writer.add_truth(frame)
                 counts[TRUTH] += 1
+            if not counts[TRUTH]:
+                del counts[TRUTH]
         progress(1.0)
     return Converted(name, str(out), counts, left_out, digest.hex() if digest.n else "")
 

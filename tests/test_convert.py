@@ -212,3 +212,17 @@ def test_progress_goes_from_nothing_to_all(everything: Path, tmp_path: Path) -> 
     assert shares[-1] == 1.0
     assert len(shares) > 10
     assert done.format == "aedat4"
+
+
+def test_filters_on_the_way_say_what_they_removed(everything: Path, tmp_path: Path) -> None:
+    code, said = run(
+        everything, tmp_path / "a.aedat4", "--filters", "[{filter: roi, x: 0, y: 0, width: 32, height: 48}]"
+    )
+    assert code == 0, said
+    with open_recording(everything) as first, open_recording(tmp_path / "a.aedat4") as half:
+        events = first.events()
+        assert half.resolution == (32, 48)
+        np.testing.assert_array_equal(half.events().t, events.t[events.x < 32])
+        assert f"removed by filters: {np.count_nonzero(events.x >= 32):,} roi" in said
+    code, said = run(everything, tmp_path / "b.aedat4", "--filters", "roi")
+    assert (code, "a list is wanted" in said) == (2, True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rtpipe.formats.recording import Recording
 
 
 def convert(
@@ -21,6 +24,9 @@ def convert(
     ] = None,
     start: Annotated[float, typer.Option("--from", help="Where to begin, seconds from the recording's start.")] = 0.0,
     until: Annotated[float | None, typer.Option(help="Where to end, seconds from the recording's start.")] = None,
+    filters: Annotated[
+        str | None, typer.Option("--filters", help="What the events go through first, as in a pipeline file (YAML).")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE for the reader, as for rtpipe info.")
     ] = None,
@@ -40,6 +46,8 @@ def convert(
         rtpipe convert city.aedat4 city.h5 --to rled_h5 --only events,frames --verify
 
         rtpipe convert boxes.bag boxes/ --from 2 --until 12.5
+
+        rtpipe convert night.raw clean.mcap --filters "[hot_pixels, {filter: background, duration_us: 2000}]"
     """
     import time
 
@@ -63,11 +71,12 @@ def convert(
             raise InputError(
                 f"--from {start:g}, --until {until}: a piece within the recording's {span:.3f} s is wanted"
             )
+        seen = _filtered(reader, filters) if filters else reader
         columns = TextColumn("converting"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task("", total=1.0)
             done = run(
-                reader,
+                seen,
                 out,
                 to=to,
                 only=only.replace(" ", "").split(",") if only else None,
@@ -76,7 +85,13 @@ def convert(
                 options=dict(pair(text) for text in write_option or ()),
                 progress=lambda share: bar.update(task, completed=share),
             )
-        notes = list(reader.notes)
+        notes = list(seen.notes)
+        removed = {
+            f"{name.removeprefix('filter ')}, {reason}" if reason not in name else reason: n
+            for name, flow in getattr(seen, "flows", {}).items()
+            if name.startswith("filter ")
+            for reason, n in flow.dropped.items()
+        }
     if verify:
         _verify(out, done.digest)
     if out != name:
@@ -96,9 +111,27 @@ def convert(
         typer.echo(f"{source}: {note}")
     written = ", ".join(f"{n:,} {name.rsplit('/', 1)[-1]}" for name, n in done.counts.items())
     typer.echo(f"{name}: {done.format}, {written}{' (verified)' if verify else ''}, in {took:.1f} s")
+    if removed:
+        typer.echo(f"removed by filters: {', '.join(f'{n:,} {name}' for name, n in removed.items())}")
     if done.left_out:
         left = ", ".join(f"{n:,} {name}" for name, n in done.left_out.items())
         typer.echo(f"left out: {left}")
+
+
+def _filtered(reader: Recording, text: str) -> Recording:
+    """``reader`` through the filters of a YAML list."""
+    import yaml
+
+    from rtpipe.errors import InputError
+    from rtpipe.window.filters.recording import filtered
+
+    try:
+        chosen = yaml.safe_load(text)
+    except yaml.YAMLError:
+        chosen = None
+    if not isinstance(chosen, list):
+        raise InputError(f'--filters {text}: a list is wanted, as "[hot_pixels, {{filter: roi, x: 10}}]"')
+    return filtered(reader, chosen)
 
 
 def _verify(out: Path, digest: str) -> None:

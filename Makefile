@@ -47,6 +47,7 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/rtpipe bench window
 	$(BIN)/rtpipe bench filters
+	$(BIN)/rtpipe bench evt3
 	$(BIN)/rtpipe bench transport
 	$(BIN)/rtpipe bench latency
 

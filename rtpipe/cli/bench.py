@@ -46,6 +46,21 @@ def filters(
 
 
 @app.command()
+def evt3(
+    files: Annotated[list[Path] | None, typer.Argument(help="Prophesee RAW files; none: a synthetic one.")] = None,
+    seconds: Seconds = 1.0,
+    json: Json = False,
+) -> None:
+    """A Prophesee camera's own words (EVT2, 2.1, 3) into events, beside evt3, expelliarmus, faery and eventcv.
+
+    Example: rtpipe bench evt3 driving.raw
+    """
+    from rtpipe.bench.encodings import measure
+
+    _print(measure(files=files or [], seconds=seconds), json)
+
+
+@app.command()
 def transport(
     file: Annotated[Path | None, typer.Argument(help="A Prophesee RAW file: its bytes are sent as they are.")] = None,
     seconds: Seconds = 1.0,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rtpipe.encodings.sift import sift
 from rtpipe.encodings.stream import COORDINATES, FIRST, LAST, NO_TIME, ORDER, REACHED, TIME, TRIGGERED, TRIGGERS, WORDS
 from rtpipe.kernels import kernel
 from rtpipe.types import Array
@@ -19,6 +20,8 @@ LOWEST = np.zeros(32, np.uint8)
 for _bit in range(32):
     LOWEST[(int(DE_BRUIJN) << _bit & 0xFFFFFFFF) >> 27] = _bit
 U1 = np.uint64(1)
+EVENTS_BELOW = np.uint32(2 << 28)
+"""Words of EVT2 below it are events."""
 
 
 @kernel()
@@ -48,39 +51,90 @@ def count(words: Array) -> tuple[int, int]:
 
 
 @kernel()
+def _columns(words: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> tuple[Any, Any, bool]:
+    """Make columns of words that are all events; the largest column and row, and whether time goes back."""
+    right = np.uint16(0)
+    bottom = np.uint16(0)
+    for i in range(words.size):
+        word = words[i]
+        column = np.uint16((word >> np.uint32(11)) & np.uint32(0x7FF))
+        row = np.uint16(word & np.uint32(0x7FF))
+        t[i] = base + np.int64((word >> np.uint32(22)) & np.uint32(63))
+        x[i] = column
+        y[i] = row
+        p[i] = np.uint8(word >> np.uint32(28))
+        right = max(right, column)
+        bottom = max(bottom, row)
+    back = False
+    for i in range(1, words.size):
+        back |= t[i] < t[i - 1]
+    return right, bottom, back
+
+
+@kernel()
+def _look(words: Array, base: int, reached: Any, tally: Array) -> tuple[int, Any]:
+    """Where nothing is made of words that are all events: how many are in order, and the latest time."""
+    n = 0
+    for i in range(words.size):
+        t = base + np.int64((words[i] >> np.uint32(22)) & np.uint32(63))
+        if t >= reached:
+            if tally[FIRST] < 0:
+                tally[FIRST] = t
+            tally[LAST] = reached = t
+            n += 1
+    tally[ORDER] += words.size - n
+    return n, reached
+
+
+@kernel()
+def _run(
+    words: Array, base: int, reached: int, tally: Array, emit: bool, width: int, height: int,
+    t: Array, x: Array, y: Array, p: Array,
+) -> tuple[int, Any]:  # fmt: skip
+    """Go over words that are all events of one high time: how many are put into the columns, and the latest time."""
+    if not emit:
+        return _look(words, base, reached, tally)
+    right, bottom, back = _columns(words, base, t, x, y, p)
+    if not (back or t[0] < reached or right >= width or bottom >= height):
+        return words.size, t[-1]
+    latest = max(reached, t.max())
+    return sift(reached, width, height, t, x, y, p, tally), latest
+
+
+@kernel()
 def walk(
     words: Array, state: Array, tally: Array, emit: bool, width: int, height: int,
     t: Array, x: Array, y: Array, p: Array, trigger_t: Array, trigger_channel: Array, trigger_edge: Array,
 ) -> tuple[int, int]:  # fmt: skip
-    """Go over EVT2 ``words`` (see :class:`~rtpipe.encodings.stream.Coding`)."""
+    """Go over EVT2 ``words`` (see :class:`~rtpipe.encodings.stream.Coding`), events of one high time at once."""
     time, reached, triggered = state[TIME], state[REACHED], state[TRIGGERED]
     timed = time >= 0
-    first, last = tally[FIRST], tally[LAST]
     n = 0
     m = 0
-    for i in range(words.size):
+    i = np.uint64(0)
+    size = np.uint64(words.size)
+    while i < size:
+        end = i
+        while end < size and words[end] < EVENTS_BELOW:
+            end += U1
+        if end > i:
+            if timed:
+                run = words[i:end]
+                base = time & ~63
+                room = n + run.size if emit else n
+                added, reached = _run(
+                    run, base, reached, tally, emit, width, height, t[n:room], x[n:room], y[n:room], p[n:room]
+                )
+                n += added
+                time = base | np.int64((words[end - U1] >> np.uint32(22)) & np.uint32(63))
+            else:
+                tally[NO_TIME] += np.int64(end - i)
+            i = end
+            continue
         word = np.uint64(words[i])
         kind = word >> np.uint64(28)
-        if kind < 2:
-            if not timed:
-                tally[NO_TIME] += 1
-                continue
-            time = (time & ~63) | np.int64((word >> np.uint64(22)) & np.uint64(63))
-            if time < reached:
-                tally[ORDER] += 1
-                continue
-            reached = last = time
-            if first < 0:
-                first = time
-            column = (word >> np.uint64(11)) & np.uint64(0x7FF)
-            row = word & np.uint64(0x7FF)
-            if emit:
-                if column >= width or row >= height:
-                    tally[COORDINATES] += 1
-                    continue
-                t[n], x[n], y[n], p[n] = time, column, row, kind
-            n += 1
-        elif kind == 8:
+        i += U1
+        if kind == 8:
             time = later(time, np.int64(word & np.uint64(0xFFFFFFF)))
             reached = max(reached, time & ~63)
             triggered = max(triggered, time & ~63)
@@ -98,7 +152,6 @@ def walk(
         elif kind < 14:
             tally[WORDS] += 1
     state[TIME], state[REACHED], state[TRIGGERED] = time, reached, triggered
-    tally[FIRST], tally[LAST] = first, last
     return n, m
 
 

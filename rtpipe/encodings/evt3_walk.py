@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from rtpipe.encodings.stream import COORDINATES, FIRST, LAST, NO_TIME, ORDER, REACHED, TIME, TRIGGERED, TRIGGERS, WORDS
+from rtpipe.encodings.sift import sift
+from rtpipe.encodings.stream import FIRST, LAST, NO_TIME, ORDER, REACHED, TIME, TRIGGERED, TRIGGERS, WORDS
 from rtpipe.kernels import kernel
 from rtpipe.types import Array
 
@@ -124,23 +125,6 @@ def _columns(kept: Array, base: int, t: Array, x: Array, y: Array, p: Array) -> 
 
 
 @kernel()
-def _sift(reached: int, width: int, height: int, t: Array, x: Array, y: Array, p: Array, tally: Array) -> int:
-    """Close the gaps that events out of order or off the sensor leave; how many are left."""
-    n = 0
-    for i in range(t.size):
-        if t[i] < reached:
-            tally[ORDER] += 1
-            continue
-        reached = t[i]
-        if x[i] < width and y[i] < height:
-            t[n], x[n], y[n], p[n] = t[i], x[i], y[i], p[i]
-            n += 1
-        else:
-            tally[COORDINATES] += 1
-    return n
-
-
-@kernel()
 def _look(kept: Array, base: int, reached: Any, tally: Array) -> tuple[int, Any]:
     """Where nothing is made of them: note the times of what was kept; how many are in order, and the latest."""
     back = False
@@ -182,7 +166,7 @@ def _flush(
     right, bottom, back = _columns(kept, base, t, x, y, p)
     if back or t[0] < reached or right >= width or bottom >= height:
         latest = t.max()
-        end = at + _sift(reached, width, height, t, x, y, p, tally)
+        end = at + sift(reached, width, height, t, x, y, p, tally)
         return end, max(reached, latest)
     return end, t[-1]
 

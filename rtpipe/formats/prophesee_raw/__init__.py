@@ -40,6 +40,9 @@ class Reader(WordRecording):
     ``"evt21"``, ``"evt21-legacy"`` (the upper half of each word first) or ``"evt3"``, where it does not say.
     """
 
+    encoding: str
+    """Of :data:`rtpipe.encodings.NAMES`."""
+
     def __init__(
         self, path: Path, *, resolution: tuple[int, int] | None = None, encoding: Choice | None = None
     ) -> None:
@@ -49,6 +52,7 @@ class Reader(WordRecording):
             self._swapped = header.format_fields.get("endianness", "").lower() == "big"
             name = encoding or self._encoding(header)
             self._module = encodings.load(name.removesuffix("-legacy"))
+            self.encoding = self._module.NAME
             size = self._size(header, resolution)
             self._pass(header.size, self._initial(header, name), size, WIDEST, header.camera)
         except BaseException:

@@ -17,6 +17,7 @@ import numpy as np
 
 from rtpipe.errors import InputError
 from rtpipe.formats import writable
+from rtpipe.formats.later import later
 from rtpipe.formats.packets import cut
 from rtpipe.formats.recording import Recording
 from rtpipe.packing import unpack
@@ -99,15 +100,16 @@ def convert(
     only: Sequence[str] | None = None,
     t0: int | None = None,
     t1: int | None = None,
+    shift: int = 0,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Converted:
     """Write ``reader``'s streams to ``out``, in constant memory.
 
     ``only``: the kinds to keep (``"events"``, ``"frames"`` …, ``"truth"``); without it everything must find its place
-    in the target. ``t0``, ``t1``: the piece ``t0 <= t < t1`` (µs). ``progress`` is told the share that is done. Raises
-    ``InputError`` for what the target cannot hold and an ``out`` that is there already; nothing is left under that name
-    then, nor after any other error.
+    in the target. ``t0``, ``t1``: the piece ``t0 <= t < t1`` (µs); ``shift`` µs are added to all times. ``progress`` is
+    told the share that is done. Raises ``InputError`` for what the target cannot hold and an ``out`` that is there
+    already; nothing is left under that name then, nor after any other error.
     """
     name, module = target_format(out, to)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
@@ -126,16 +128,16 @@ def convert(
         for packet in _between(reader, t0, t1):
             if packet.stream not in counts:
                 continue
-            packet = _plain(packet)
+            packet = _plain(packet, shift)
             if isinstance(packet.body, Events):
                 digest.add(packet.body)
             counts[packet.stream] += _elements(packet)
             writer.write(packet)
-            progress(min(1.0, max(0.0, (packet.t_last - begin) / max(1, end - begin))))
+            progress(min(1.0, max(0.0, (packet.t_last - shift - begin) / max(1, end - begin))))
         if TRUTH in kept:
             counts[TRUTH] = 0
             for frame in reader.truth(t0, t1):
-                writer.add_truth(frame)
+                writer.add_truth(later(frame, shift))
                 counts[TRUTH] += 1
             if not counts[TRUTH]:
                 del counts[TRUTH]
@@ -200,8 +202,13 @@ def _before(packet: Packet, t1: int) -> Packet:
     return packet
 
 
-def _plain(packet: Packet) -> Packet:
-    return replace(packet, body=unpack(packet.body)) if isinstance(packet.body, PackedEvents) else packet
+def _plain(packet: Packet, shift: int) -> Packet:
+    """The packet with events in columns, ``shift`` µs later."""
+    body = unpack(packet.body) if isinstance(packet.body, PackedEvents) else packet.body
+    if not shift:
+        return replace(packet, body=body)
+    t_first, t_last = packet.t_first + shift, packet.t_last + shift
+    return replace(packet, body=later(body, shift), t_first=t_first, t_last=t_last)
 
 
 def _elements(packet: Packet) -> int:

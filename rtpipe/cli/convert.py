@@ -24,6 +24,9 @@ def convert(
     ] = None,
     start: Annotated[float, typer.Option("--from", help="Where to begin, seconds from the recording's start.")] = 0.0,
     until: Annotated[float | None, typer.Option(help="Where to end, seconds from the recording's start.")] = None,
+    from_zero: Annotated[
+        bool, typer.Option("--from-zero", help="Count times from where writing begins, not by the camera's clock.")
+    ] = False,
     filters: Annotated[
         str | None, typer.Option("--filters", help="What the events go through first, as in a pipeline file (YAML).")
     ] = None,
@@ -82,6 +85,7 @@ def convert(
                 only=only.replace(" ", "").split(",") if only else None,
                 t0=reader.t_start + round(start * 1e6) if start else None,
                 t1=reader.t_start + round(until * 1e6) if until is not None else None,
+                shift=-reader.t_start - round(start * 1e6) if from_zero else 0,
                 options=dict(pair(text) for text in write_option or ()),
                 progress=lambda share: bar.update(task, completed=share),
             )

@@ -131,6 +131,7 @@ def test_every_trigger_that_the_format_knows_and_awkward_names_survive(tmp_path:
         (Events([2, 1], [0, 0], [0, 0], [1, 1]), "events", "order"),
         (Frame(np.zeros((48, 64), np.uint16), 1), "frames", "uint8"),
         (Frame(np.zeros((64, 48), np.uint8), 1), "frames", "64x48"),
+        (Frame(np.zeros((48, 64), np.uint8), 1, 0, 2), "frames", "not known"),
         (Trigger(np.array([1]), np.array([3], "u1"), np.array([2], "u1")), "triggers", "no trigger of channel 3"),
     ],
 )

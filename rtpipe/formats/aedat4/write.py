@@ -83,6 +83,8 @@ class Writer:
                 width, height = self.resolution
                 raise InputError(f"{self.path}: AEDAT4 holds frames of uint8, {width}x{height}, not {dtype} {shape}")
             t = body.t if body.exposure_start is None else body.exposure_start
+            if body.exposure_start is not None and t <= 0:
+                raise InputError(f"{self.path}: an exposure from {t} µs: in AEDAT4 that means that it is not known")
             self._append(kind, build.frame(body), 1, t, t)
         elif isinstance(body, Imu) and len(body):
             self._append(kind, build.imu(body), len(body), int(body.t[0]), int(body.t[-1]))

@@ -76,7 +76,7 @@ class Writer:
         if not 0 <= first <= last <= LATEST_US:
             raise InputError(
                 f"{self.path}: time {first if first < 0 else last} µs: DAT holds times from 0 to {LATEST_US} µs "
-                "(71 minutes) only; a RAW file holds any"
+                "(71 minutes) only (convert --from-zero counts from 0); a RAW file holds any"
             )
         if first < self._newest:
             raise InputError(f"{self.path}: time {first} µs comes after {self._newest} µs")

@@ -46,7 +46,9 @@ def _first_word(words: Array, state: Array, t: int) -> int:
     return first_word21(words, state, bool(state[_SWAPPED]), t)
 
 
-_CODING = Coding(NAME, np.dtype("<u8"), _STATE, lambda state: bool(state[_SWAPPED] <= 1), _count, _walk, _first_word)
+_CODING = Coding(
+    NAME, np.dtype("<u8"), _STATE, lambda state: bool(state[_SWAPPED] <= 1), _count, _walk, _first_word, False
+)
 
 
 class Decoder(StreamDecoder):

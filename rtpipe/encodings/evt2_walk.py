@@ -143,6 +143,8 @@ def walk(
             if timed:
                 time = (time & ~63) | np.int64((word >> np.uint64(22)) & np.uint64(63))
             if timed and time >= triggered:
+                if m == trigger_t.size:
+                    return -1, -1
                 trigger_t[m] = triggered = time
                 trigger_channel[m] = (word >> np.uint64(8)) & np.uint64(31)
                 trigger_edge[m] = word & U1

@@ -162,6 +162,8 @@ def _flush(
     if not emit:
         n, reached = _look(kept, base, reached, tally)
         return at + n, reached
+    if end > t.size:
+        return -1, reached
     t, x, y, p = t[at:end], x[at:end], y[at:end], p[at:end]
     right, bottom, back = _columns(kept, base, t, x, y, p)
     if back or t[0] < reached or right >= width or bottom >= height:
@@ -260,7 +262,7 @@ def walk(
     """Go over ``words`` from ``state``, which is brought up to date, adding to ``tally``.
 
     With ``emit`` the columns are filled; without, events are counted, those included that would be refused. ``kept``
-    uint64 [``KEPT``] is scratch. Returns how many events and triggers there are.
+    uint64 [``KEPT``] is scratch. Returns how many events and triggers there are; -1 where the columns are too short.
     """
     timed = state[TIME] >= 0
     base = (state[TIME] >> 12) << 12 if timed else 0
@@ -283,6 +285,8 @@ def walk(
             if n > FULL or i == end:
                 at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
                 n = U0
+                if at < 0:
+                    return -1, -1
                 continue
         word = np.uint64(words[i])
         kind = word >> U12
@@ -290,6 +294,8 @@ def walk(
             if not timed or word != lanes >> U48:
                 at, reached = _flush(kept[:n], base, reached, tally, emit, width, height, t, x, y, p, at)
                 n = U0
+                if at < 0:
+                    return -1, -1
                 high = np.int64(word & LOW)
                 wrapped = timed and ((base >> 12) & 0xFFF) >= high + 2048
                 base = (((base >> 24) + wrapped) << 24) | (high << 12)
@@ -300,6 +306,8 @@ def walk(
         elif kind == 10:
             now = base + np.int64((lanes >> U32) & LOW)
             if timed and now >= triggered:
+                if triggers == trigger_t.size:
+                    return -1, -1
                 trigger_t[triggers] = now
                 trigger_channel[triggers] = (word >> np.uint64(8)) & np.uint64(0xF)
                 trigger_edge[triggers] = word & U1

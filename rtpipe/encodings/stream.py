@@ -28,6 +28,9 @@ event in order, or -1."""
 LATEST_US = 1 << 61
 """No time in a state is later (µs): far from where int64 ends."""
 
+FEW_TRIGGERS = 256
+"""There is room for so many before they are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:
@@ -36,7 +39,9 @@ class Coding:
     ``word`` its dtype. ``layout`` of the state's bytes: three int64 times, then what else ``within`` checks, which gets
     all numbers and says whether they can be. ``count(words, state)``: how many events and triggers are in them.
     ``walk(words, state, tally, emit, width, height, t, x, y, p, trigger_t, trigger_channel, trigger_edge)``: the kernel
-    with its tables; it returns how many events and triggers it has put there. ``first_word(words, state, t)``: which
+    with its tables; it returns how many events and triggers it has put there, or -1 where the columns are too short
+    (state and tally are spoiled then). ``one_each``: a word is seldom more than one event, so that columns as long as
+    the words are tried before anything is counted. ``first_word(words, state, t)``: which
     word holds the first event at or after ``t`` µs, ``len(words)`` where none does; None: words of it are not cut.
     """
 
@@ -47,6 +52,7 @@ class Coding:
     count: Callable[[Array, Array], tuple[int, int]]
     walk: Callable[..., tuple[int, int]]
     first_word: Callable[[Array, Array, int], int] | None = None
+    one_each: bool = True
 
     def numbers(self, state: bytes) -> Array:
         """A state as the kernel has it. Raises ``InputError`` for bytes that are none."""
@@ -85,17 +91,24 @@ class _Walked:
 
 def _walk(coding: Coding, words: Array, state: Array, resolution: Resolution | None) -> _Walked:
     """Go over words; without ``resolution`` no events are made."""
-    n, m = coding.count(words, state)
     width, height = resolution or (0, 0)
-    room = n if resolution else 0
-    t, x, y = np.empty(room, np.int64), np.empty(room, np.uint16), np.empty(room, np.uint16)
-    p = np.empty(room, np.uint8)
-    signals = np.empty(m, np.int64), np.empty(m, np.uint8), np.empty(m, np.uint8)
-    tally = np.array((0, 0, 0, 0, 0, -1, -1), np.int64)
-    n, m = coding.walk(words, state, tally, resolution is not None, width, height, t, x, y, p, *signals)
+    room, signals = (len(words), FEW_TRIGGERS) if coding.one_each else coding.count(words, state)
+    while True:
+        after, tally = state.copy(), np.array((0, 0, 0, 0, 0, -1, -1), np.int64)
+        columns = _columns(room if resolution else 0)
+        triggers = np.empty(signals, np.int64), np.empty(signals, np.uint8), np.empty(signals, np.uint8)
+        n, m = coding.walk(words, after, tally, resolution is not None, width, height, *columns, *triggers)
+        if n >= 0:
+            break
+        room, signals = coding.count(words, state)
+    state[:] = after
     end = n if resolution else 0
-    triggers = Trigger(*(column[:m] for column in signals))
-    return _Walked(n, Events(t[:end], x[:end], y[:end], p[:end]), triggers, tally)
+    t, x, y, p = (column[:end] for column in columns)
+    return _Walked(n, Events(t, x, y, p), Trigger(*(column[:m] for column in triggers)), tally)
+
+
+def _columns(room: int) -> tuple[Array, Array, Array, Array]:
+    return np.empty(room, np.int64), np.empty(room, np.uint16), np.empty(room, np.uint16), np.empty(room, np.uint8)
 
 
 class StreamDecoder:

@@ -144,7 +144,7 @@ class WordRecording(Recording):
             events = decoder.decode(self._words(piece.at, piece.length)).events
             low, high = _within(events.t, t0, t1)
             if low < high:
-                yield cut(events, low, high)
+                yield _snug(cut(events, low, high))
 
     def triggers(self, t0: int | None = None, t1: int | None = None) -> Iterator[Trigger]:
         """Triggers with ``t0 <= t < t1`` (µs) in order."""
@@ -190,3 +190,11 @@ def _within(t: Array, t0: int | None, t1: int | None) -> tuple[int, int]:
     """Where in ``t`` (in order) the times ``t0 <= t < t1`` are."""
     low = 0 if t0 is None else int(np.searchsorted(t, t0))
     return low, len(t) if t1 is None else int(np.searchsorted(t, t1))
+
+
+def _snug(events: Events) -> Events:
+    """``events`` in columns of their own where those that they are views of are much longer: a decoder makes room for
+    one event a word, and who gathers many runs would keep all that room."""
+    if events.t.base is None or 2 * len(events) > len(events.t.base):
+        return events
+    return Events(events.t.copy(), events.x.copy(), events.y.copy(), events.p.copy())

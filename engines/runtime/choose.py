@@ -1,0 +1,156 @@
+"""Which runtime computes a network: by device first, then by what was measured to be faster; and why the others do not.
+
+A runtime that ``auto`` would prefer but that fails (no memory, a missing library, an operation it lacks) is passed over
+for the next one, and the session's ``facts`` say so. What the user named is used or refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+from engines.runtime.cores import threads
+from engines.runtime.graph import Availability, Graph, Session
+from engines.settings import Learned
+from rtpipe.errors import InputError, RtpipeError, WorldError
+from rtpipe.types import Array
+
+LOG = logging.getLogger(__name__)
+
+
+class Way(NamedTuple):
+    """A runtime on a device."""
+
+    runtime: str
+    device: str
+
+
+WAYS = (Way("onnxruntime", "cuda"), Way("torch", "cuda"), Way("onnxruntime", "cpu"), Way("torch", "cpu"))
+"""In order of preference. TensorRT comes in front of them."""
+
+TITLES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+
+INSTALL = {
+    ("onnxruntime", "cpu"): "pip install onnxruntime",
+    ("onnxruntime", "cuda"): "an NVIDIA driver, and pip install onnxruntime-gpu in place of onnxruntime",
+    ("torch", "cpu"): "pip install 'rtpipe[torch]'",
+    ("torch", "cuda"): "an NVIDIA driver, and pip install 'rtpipe[torch]' with a CUDA build of PyTorch",
+}
+
+
+def availability() -> tuple[Availability, ...]:
+    """What each runtime can do on this machine. Imports them: blocks for seconds."""
+    return tuple(_ask(name) for name in dict.fromkeys(way.runtime for way in WAYS))
+
+
+def _module(runtime: str) -> ModuleType:
+    return importlib.import_module(f"engines.runtime.{runtime}")
+
+
+def _ask(runtime: str) -> Availability:
+    try:
+        version, precisions = _module(runtime).available()
+    except ImportError as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Availability(runtime, why=f"{said}; {INSTALL[runtime, 'cpu']}")
+    return Availability(runtime, version, tuple(precisions), precisions)
+
+
+def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.info) -> Session:
+    """The network loaded and run once by what ``settings`` name or, for ``auto``, by the first of :data:`WAYS` that
+    works. Blocks: seconds, or a minute where the network must be exported or compiled first.
+
+    Raises ``InputError`` for what this machine cannot do (with what to install), ``WorldError`` where the device fails.
+    """
+    wanted = [
+        way for way in WAYS if settings.runtime in ("auto", way.runtime) and settings.device in ("auto", way.device)
+    ]
+    asked = {name: _ask(name) for name in dict.fromkeys(way.runtime for way in wanted)}
+    passed_over: list[str] = []
+    failed = False
+    for way in wanted:
+        there = asked[way.runtime]
+        precision, refused = _precision(there, way, settings)
+        if not refused and way.runtime == "torch" and graph.module is None:
+            refused = f"{graph.name} comes as an ONNX file, which PyTorch cannot run"
+        if refused:
+            passed_over.append(refused)
+            continue
+        try:
+            session = _module(way.runtime).open(graph, way.device, precision, threads(settings.threads), progress)
+        except Exception as error:  # whatever a library raises: the next way is tried, and what was wrong is told
+            failed = failed or not isinstance(error, ImportError | InputError)
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            passed_over.append(f"{TITLES[way.runtime]} on {way.device} failed: {said}")
+            LOG.warning("%s: %s", graph.name, passed_over[-1])
+            continue
+        return Chosen(graph.name, session, _facts(way, there, precision, settings, passed_over, session))
+    told = f"{graph.name} cannot run: {'; '.join(dict.fromkeys(passed_over))}"
+    raise (WorldError if failed else InputError)(told)
+
+
+def _allows(setting: str, value: str) -> bool:
+    return setting in ("auto", value)
+
+
+def _precision(there: Availability, way: Way, settings: Learned) -> tuple[str, str]:
+    """The precision to use, or why this way is not usable."""
+    title = TITLES[way.runtime]
+    if there.why:
+        return "", f"{title}: {there.why}"
+    if way.device not in there.devices:
+        return "", f"{title} on {way.device} needs {INSTALL[way]}"
+    allowed = there.precisions[way.device]
+    if settings.precision == "auto":
+        return ("fp16" if "fp16" in allowed else "fp32"), ""
+    if settings.precision not in allowed:
+        return (
+            "",
+            f"{settings.precision} on a {way.device.upper()} saves no time and costs accuracy: use precision: fp32",
+        )
+    return settings.precision, ""
+
+
+def _facts(
+    way: Way, there: Availability, precision: str, settings: Learned, passed_over: Sequence[str], session: Session
+) -> Mapping[str, str]:
+    said = {"runtime": f"{TITLES[way.runtime]} {there.version}, {way.device}, {precision}"}
+    details = ", ".join(f"{value} {key}" for key, value in session.facts.items())
+    if details:
+        said["runtime"] += f", {details}"
+    if settings.runtime == "auto" or settings.device == "auto":
+        said["chosen"] = f"because {'; '.join(dict.fromkeys(passed_over))}" if passed_over else "it is the first choice"
+    return said
+
+
+class Chosen:
+    """A runtime's session with the reasons for it; a device that fails is said in plain words."""
+
+    def __init__(self, name: str, session: Session, facts: Mapping[str, str]) -> None:
+        self._name, self._session, self._facts = name, session, facts
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """``"runtime"``: which, its version, device and precision; ``"chosen"``: why not one that comes before it."""
+        return self._facts
+
+    def run(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """One step; see :class:`engines.runtime.graph.Session`."""
+        try:
+            return self._session.run(inputs)
+        except (RtpipeError, ValueError, TypeError):
+            raise
+        except Exception as error:
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise WorldError(f"{self._name}: {self._facts['runtime']} failed: {said}") from error
+
+    def reset(self) -> None:
+        """States are zero again."""
+        self._session.reset()
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self._session.close()

@@ -32,8 +32,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Weights that were read: where from, ``tensors`` by the names of the network's module (floating point as float32,
-    counters as int64; read-only, C-contiguous), what they are, ``sha256`` of the tensors alone (caches are keyed by it)
-    and ``provenance`` in words (``file``, ``sha256``, ``imported``, ``rtpipe``)."""
+    counters as int64; C-contiguous, the caller's own), what they are, ``sha256`` of the tensors alone (caches are keyed
+    by it) and ``provenance`` in words (``file``, ``sha256``, ``imported``, ``rtpipe``)."""
 
     path: Path
     tensors: Mapping[str, Array]
@@ -94,8 +94,6 @@ def load(name_or_path: str | os.PathLike[str]) -> Stored:
     sha256 = fingerprint(tensors)
     if sha256 != metadata.get("sha256"):
         raise FormatError(f"{path}: damaged: its tensors are not those that were imported; import them again")
-    for array in tensors.values():
-        array.flags.writeable = False
     return Stored(path, MappingProxyType(tensors), properties, sha256, provenance)
 
 
@@ -157,7 +155,7 @@ def fingerprint(tensors: Mapping[str, Array]) -> str:
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -64,6 +64,7 @@ class Header:
         if "rtpipe_camera" in self.values:
             return self.values["rtpipe_camera"]
         plugin = self.values.get("plugin_name", "").removeprefix("hal_plugin_")
+        plugin = "" if plugin == "prophesee" else plugin  # whichever it is
         serial = self.values.get("serial_number", "")
         return " ".join(word for word in ("Prophesee" if plugin else "", plugin, serial) if word)[:200]
 

@@ -177,6 +177,12 @@ def test_the_time_of_evt3_wraps_and_falls_by_the_vendors_rule():
     assert decoded.refused.order == 1  # 2047 steps back are no wrap
 
 
+def test_a_step_back_of_half_the_range_is_a_wrap():
+    words = [0x8800, 0x0001, 0x2001, 0x8000, 0x2002]
+    decoded = evt3.Decoder((640, 480)).decode(np.array(words, "<u2").view(np.uint8))
+    assert decoded.events.t.tolist() == [1 << 23, 1 << 24]
+
+
 def test_a_low_time_that_no_event_has_takes_nothing_back():
     """Real cameras show a time too early now and then, and correct it before the next event."""
     words = [0x8001, 0x6010, 0x0001, 0x2001, 0x602B, 0x6020, 0x2002, 0x6021, 0x2003]

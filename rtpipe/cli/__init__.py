@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import typer
 
-from rtpipe.cli import bench, control, convert, demo, doctor, info, run, simulate
+from rtpipe.cli import bench, control, convert, demo, doctor, engines, info, run, simulate
 from rtpipe.errors import RtpipeError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for _verb in (demo.demo, run.run, info.info, convert.convert, simulate.simulate,
     app.command()(_verb)
 app.command(context_settings={"ignore_unknown_options": True})(control.control)  # so that "seek -1" is no option
 app.add_typer(bench.app, name="bench")
+app.add_typer(engines.app, name="engines")
 
 
 @app.callback(invoke_without_command=True)

@@ -276,3 +276,17 @@ class FireNet(nn.Module):
         first = self.net.head(voxel, state[0])
         second = remembering(first, state[1])
         return self.net.pred(residual(second)), (first, second)
+
+
+class Step(nn.Module):
+    """A network as runtimes take it: the states one by one behind the input, their next values behind the image, which
+    keeps its padding."""
+
+    def __init__(self, network: E2VID | FireNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, voxel: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The image and the next states."""
+        image, following = self.network(voxel, states, crop=False)
+        return (image, *following)

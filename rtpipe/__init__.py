@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtpipe.packing import pack, unpack
     from rtpipe.types import Events, Frame, Imu, PackedEvents, Packet, Trigger, Window
     from rtpipe.window.count import event_count
+    from rtpipe.window.letc import calibrated_voxel
     from rtpipe.window.scer import scer
     from rtpipe.window.stack import equal_count_stack
     from rtpipe.window.time_surface import time_surface
@@ -41,6 +42,7 @@ _HOMES = {
     "PackedEvents": "types",
     "Trigger": "types",
     "Window": "types",
+    "calibrated_voxel": "window.letc",
     "equal_count_stack": "window.stack",
     "event_count": "window.count",
     "scer": "window.scer",
@@ -58,6 +60,7 @@ __all__ = [
     "RtpipeError",
     "Trigger",
     "Window",
+    "calibrated_voxel",
     "equal_count_stack",
     "event_count",
     "load_engine",

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from llvmlite import ir
+from numba import extending, types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,3 +56,45 @@ def kernel(**options: Any) -> Callable[[F], F]:
     options.setdefault("error_model", "numpy")
     decorate: Callable[[F], F] = numba.njit(**options)
     return decorate
+
+
+_inside_kernels: Callable[[Callable[..., Any]], Callable[..., Any]] = extending.intrinsic
+
+
+@_inside_kernels
+def add_four(typing: Any, into: Any, at: Any, values: Any, row: Any) -> Any:  # noqa: ARG001 what numba asks for
+    """In a kernel: ``into[at : at + 4] += values[row : row + 4]`` as one vector addition.
+
+    ``into`` and ``values`` flat float32 arrays, ``at`` and ``row`` uint64; no bounds are checked. numba itself makes
+    four scalar additions of it (it leaves LLVM's straight-line vectorizer off).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        four = ir.VectorType(ir.FloatType(), 4).as_pointer()
+        places = [
+            builder.bitcast(builder.gep(context.make_array(kind)(context, builder, array).data, [index]), four)
+            for kind, array, index in zip(signature.args[::2], args[::2], args[1::2], strict=True)
+        ]
+        total = builder.fadd(*(builder.load(place, align=4) for place in places))
+        builder.store(total, places[0], align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, types.uint64, values, types.uint64), generate
+
+
+@_inside_kernels
+def fetch(typing: Any, array: Any, at: Any) -> Any:  # noqa: ARG001 what numba asks for
+    """In a kernel: begin to bring ``array[at]``, which will soon be written, into the cache. ``array`` flat, ``at``
+    uint64; harmless wherever it points."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        to_write, keep, data = number(1), number(3), number(1)
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(prefetch, [place, to_write, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate

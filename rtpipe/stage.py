@@ -10,11 +10,11 @@ module that holds ``Settings`` (a frozen msgspec struct) and ``Driver``, ``Engin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from rtpipe.ledger import Flow
-from rtpipe.types import Frame, Packet, Resolution, StreamInfo, Window
+from rtpipe.types import Array, Frame, Packet, Resolution, StreamInfo, Window
 
 
 class Stage(Protocol):
@@ -95,13 +95,15 @@ class Driver(Protocol):
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """What an engine needs: ``representation`` of its window (``"events"``: the events themselves), ``bins``, whether a
-    camera frame is needed, and whether state is carried from window to window."""
+    camera frame is needed, and whether state is carried from window to window. ``table``: what a learned representation
+    (``"calibrated_voxel"``) is computed with, read-only; windows and engine live in one process."""
 
     name: str
     representation: str
     needs_frame: bool
     stateful: bool
     bins: int = 0
+    table: Array | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

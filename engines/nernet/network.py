@@ -8,6 +8,7 @@ Written anew from a description of the published configuration; parameters bear 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -45,7 +46,7 @@ class ValueLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 50, 50, 50, 1)
-        self.mlp = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.mlp = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, distance: Tensor) -> Tensor:
         """The value at each distance."""
@@ -150,7 +151,7 @@ class ContextBlock(nn.Module):
 
 
 class Cell(nn.Module):
-    """Two coupled memories: ``c`` of this level, gated by how slowly things change, and ``m`` that comes from elsewhere.
+    """Two memories: ``c`` of this level, gated by how slowly things change, and ``m`` that comes from elsewhere.
 
     All convolutions without bias; the forget gates are opened by one.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rtpipe.types import Array, Frame, PackedEvents, Resolution, Window
-from rtpipe.window import count, scer, stack, time_surface, two_polarity, voxel
+from rtpipe.window import count, letc, scer, stack, time_surface, two_polarity, voxel
 from rtpipe.window.columns import t_first, t_last
 from rtpipe.window.cut import Cut
 from rtpipe.window.mask import closed_mask
@@ -40,14 +40,17 @@ MAX_BINS = 256
 class Kind(NamedTuple):
     """A representation that is a tensor: what fills it, its ``bins`` where nobody says how many, and how many it may
     have. ``edgeless``: the same whatever the edges, so always filled as packets arrive. ``holds``: events are held
-    until the close even where edges are known."""
+    until the close even where edges are known. ``learned``: the filler also takes the table that comes with an engine's
+    weights. ``empty``: what makes room for a tensor whose memory is not in C order."""
 
-    filler: Callable[[Resolution, int], Filler]
+    filler: Callable[..., Filler]
     bins: int
     fewest: int
     most: int
     edgeless: bool = False
     holds: bool = False
+    learned: bool = False
+    empty: Callable[[Resolution], Array] | None = None
 
 
 FILLERS: Mapping[str, Kind] = {
@@ -57,6 +60,7 @@ FILLERS: Mapping[str, Kind] = {
     "count": Kind(count.Filler, count.CHANNELS, count.CHANNELS, count.CHANNELS, edgeless=True),
     "time_surface": Kind(time_surface.Filler, time_surface.CHANNELS, time_surface.CHANNELS, time_surface.CHANNELS),
     "stack": Kind(stack.Filler, stack.CHUNKS, 1, MAX_BINS, holds=True),
+    "calibrated_voxel": Kind(letc.Filler, letc.BINS, letc.BINS, letc.BINS, learned=True, empty=letc.empty),
 }
 """Representations that are tensors, by name."""
 
@@ -79,11 +83,18 @@ def held(representation: str, edges: bool) -> bool:
 class Making:
     """One window being made. Its buffers are its own until it is made anew."""
 
-    def __init__(self, resolution: Resolution, representation: str, bins: int, filling: bool, picture: bool) -> None:
+    def __init__(
+        self, resolution: Resolution, representation: str, bins: int, filling: bool, picture: bool,
+        table: Array | None = None,
+    ) -> None:  # fmt: skip
         width, height = resolution
         self._filling = filling
-        self._filler = FILLERS[representation].filler(resolution, bins) if representation in FILLERS else None
-        self._tensor = None if self._filler is None else np.empty(self._filler.shape, np.float32)
+        self._filler: Filler | None = None
+        self._tensor: Array | None = None
+        if representation in FILLERS:
+            kind = FILLERS[representation]
+            self._filler = kind.filler(resolution, bins, *((table,) if kind.learned else ()))
+            self._tensor = kind.empty(resolution) if kind.empty else np.empty(self._filler.shape, np.float32)
         self._mask = np.empty((height, width), np.uint8) if representation == "scer" else None
         self._own = Gatherer() if representation == EVENTS else None
         self._held: list[PackedEvents] = []
@@ -142,9 +153,9 @@ class Maker:
 
     def __init__(
         self, resolution: Resolution, representation: str, bins: int, filling: bool,
-        picture: bool = False, background: Background = "dark",
+        picture: bool = False, background: Background = "dark", table: Array | None = None,
     ) -> None:  # fmt: skip
-        self._kind = (resolution, representation, bins, filling, picture)
+        self._kind = (resolution, representation, bins, filling, picture, table)
         self._painter = Painter(background) if picture else None
         self._under_way: dict[Cut, Making] = {}
         self._lent: list[Making] = []

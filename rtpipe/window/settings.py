@@ -123,6 +123,8 @@ def misfit(settings: WindowSettings, spec: EngineSpec) -> tuple[str, str] | None
         return "representation", f"{spec.name} wants windows of {name!r}, which are not among {known}"
     if spec.representation and name != spec.representation:
         return "representation", f"{name!r} does not fit {spec.name}, which takes {spec.representation!r}"
+    if name in FILLERS and FILLERS[name].learned and spec.table is None:
+        return "representation", f"{name!r} is learned: it comes with an engine's weights, and {spec.name} has none"
     if settings.bins and spec.bins and settings.bins != spec.bins:
         return "bins", f"{settings.bins} does not fit {spec.name}, which takes {spec.bins}"
     fewest, most = (FILLERS[name].fewest, FILLERS[name].most) if name in FILLERS else (0, MAX_BINS)

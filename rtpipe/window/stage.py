@@ -100,8 +100,9 @@ class WindowStage:
     def warm(self, resolution: Resolution) -> None:
         """Compile every kernel that windows of this size need, and make the first buffers."""
         self._maker = maker = Maker(
-            resolution, self._representation, self._bins, self._filling, self._picture, self.settings.background
-        )
+            resolution, self._representation, self._bins, self._filling, self._picture, self.settings.background,
+            self.spec.table,
+        )  # fmt: skip
         few = np.zeros(max(4, self._bins), np.uint16)
         events = pack(Events(np.linspace(0, 9, len(few)).astype(np.int64), few, few, few.astype(np.uint8)))
         fault(events, resolution)

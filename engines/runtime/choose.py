@@ -70,7 +70,7 @@ def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.
     ]
     asked = {name: _ask(name) for name in dict.fromkeys(way.runtime for way in wanted)}
     passed_over: list[str] = []
-    failed = False
+    failures: list[str] = []
     for way in wanted:
         there = asked[way.runtime]
         precision, refused = _precision(there, way, settings)
@@ -82,14 +82,14 @@ def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.
         try:
             session = _module(way.runtime).open(graph, way.device, precision, threads(settings.threads), progress)
         except Exception as error:  # whatever a library raises: the next way is tried, and what was wrong is told
-            failed = failed or not isinstance(error, ImportError | InputError)
             said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             passed_over.append(f"{TITLES[way.runtime]} on {way.device} failed: {said}")
             LOG.warning("%s: %s", graph.name, passed_over[-1])
+            failures += [] if isinstance(error, ImportError | InputError) else passed_over[-1:]
             continue
         return Chosen(graph.name, session, _facts(way, there, precision, settings, passed_over, session))
-    told = f"{graph.name} cannot run: {'; '.join(dict.fromkeys(passed_over))}"
-    raise (WorldError if failed else InputError)(told)
+    told = f"{graph.name} cannot run: {'; '.join(dict.fromkeys(failures or passed_over))}"
+    raise (WorldError if failures else InputError)(told)
 
 
 def _allows(setting: str, value: str) -> bool:

@@ -106,7 +106,7 @@ def test_what_was_named_is_used_or_refused_never_replaced(monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="onnxruntime-gpu in place of onnxruntime"):
         choose.open(graph(8, 8), Learned(device="cuda"))
     machine(monkeypatch, {"torch cpu": RuntimeError("broken")}, torch="cpu")
-    with pytest.raises(WorldError, match="^recurrent cannot run: PyTorch on cpu failed: broken"):
+    with pytest.raises(WorldError, match=r"^recurrent cannot run: PyTorch on cpu failed: broken"):
         choose.open(graph(8, 8), Learned(runtime="torch"))
 
 

@@ -277,3 +277,17 @@ class NERNet(nn.Module):
         """The state before the first window like this one, each tensor one of its own."""
         shapes = state_shapes(int(voxel.shape[-2]), int(voxel.shape[-1]))
         return tuple(voxel.new_zeros((voxel.shape[0], *shape)) for shape in shapes)
+
+
+class Step(nn.Module):
+    """The network as runtimes take it: one voxel (H, W, 10) as the window stage leaves it in memory, then the states
+    one by one; the image, cropped, and the next states."""
+
+    def __init__(self, network: NERNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, voxel: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """One window. The turned voxel is a picture with its channels last, which convolutions read as it is."""
+        image, following = self.network(voxel.permute(2, 0, 1).unsqueeze(0), states, crop=True)
+        return (image, *following)

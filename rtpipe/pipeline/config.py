@@ -16,6 +16,7 @@ import msgspec
 from rtpipe import registry
 from rtpipe.errors import ConfigError, InputError
 from rtpipe.history.settings import HistorySettings
+from rtpipe.load import KEYS, LoadSettings, apart, shrunk, unfit
 from rtpipe.pipeline.document import Document, convert, override, parse
 from rtpipe.window.settings import WindowSettings, misfit
 
@@ -52,6 +53,8 @@ class PipelineConfig:
     history: HistorySettings | None = None
     filters: Sequence[Part] = ()
     """In front of the windows, in their order."""
+    load: LoadSettings = LoadSettings()
+    """What happens when pictures take too long; its ``fallback`` has every setting spelled out."""
 
 
 def shipped() -> dict[str, Path]:
@@ -87,7 +90,7 @@ def load(config: str, *, source: str | None = None, overrides: Sequence[str] = (
     if source is not None:
         document = _with_source(document, source)
     for assignment in overrides:
-        document = override(_named_filters(document), [assignment])
+        document = override(_named_filters(document), [_spelled(document, assignment)])
     return check(document)
 
 
@@ -104,6 +107,14 @@ def _with_source(document: Document, source: str) -> Document:
         kept = {key: value for key, value in old.items() if key != "path"} if old.get("driver") == "replay" else {}
         part = {**kept, "driver": "replay", "path": source}
     return Document(document.name, {**document.data, "sources": {**sources, name: part}}, document.lines)
+
+
+def _spelled(document: Document, assignment: str) -> str:
+    """An override of ``source.KEY`` as one of the file's first source, whatever its name."""
+    if not assignment.startswith("source."):
+        return assignment
+    sources = document.data.get("sources") or {}
+    return f"sources.{next(iter(sources), 'camera')}.{assignment.removeprefix('source.')}"
 
 
 def _named_filters(document: Document) -> Document:
@@ -123,16 +134,19 @@ def check(document: Document) -> PipelineConfig:
     sources = _sources(document)
     history = _history(document, sources)
     window = engine = None
+    load = LoadSettings()
     if document.data.get("window") is not None:
         window = convert(document, ("window",), document.data["window"], WindowSettings, what="window")
         if window.of not in sources:
             raise document.error(("window", "of"), f"there is no source {window.of!r}; sources: {', '.join(sources)}")
     if document.data.get("engine") is not None:
-        engine = _part(document, ("engine",), document.data["engine"], "engines", "network", "engine")
+        engine, load = _engine(document, document.data["engine"])
     filters = _filters(document, window)
     sinks = _sinks(document)
     _check_pairs(document, window, engine, sinks)
-    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history, filters)
+    if engine is not None and window is not None:
+        _check_load(document, window, engine, load)
+    return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history, filters, load)
 
 
 def _sources(document: Document) -> dict[str, Part]:
@@ -172,6 +186,41 @@ def _filters(document: Document, window: WindowSettings | None) -> list[Part]:
             raise document.error(("filters", index), f"filter {part.kind}: {error}") from error
         parts.append(part)
     return parts
+
+
+def _engine(document: Document, data: Any) -> tuple[Part, LoadSettings]:
+    """The engine, and the keys of its section that are the same for every engine."""
+    own, common = data, {}
+    if isinstance(data, dict):
+        own = {key: value for key, value in data.items() if key not in KEYS}
+        common = {key: value for key, value in data.items() if key in KEYS}
+    engine = _part(document, ("engine",), own, "engines", "network", "engine")
+    load = convert(document, ("engine",), common, LoadSettings, what="engine")
+    if load.fallback is None:
+        return engine, load
+    item, factor = dict(load.fallback), load.fallback.get("shrink", 1)
+    item.pop("shrink", None)
+    convert(document, ("engine", "fallback"), {"shrink": factor}, LoadSettings, what="fallback")
+    part = _part(document, ("engine", "fallback"), item, "engines", "network", "fallback")
+    spelled = {"network": part.kind, "shrink": factor, **part.plain}
+    return engine, msgspec.structs.replace(load, fallback=spelled)
+
+
+def _check_load(document: Document, window: WindowSettings, engine: Part, load: LoadSettings) -> None:
+    try:
+        spec = shrunk(engine.module.Engine(engine.settings), load.shrink).spec
+    except InputError as error:
+        raise document.error(("engine", "shrink"), str(error)) from error
+    if load.fallback is not None:
+        network, factor, own = apart(load.fallback)
+        module = registry.load("engines", network)
+        try:
+            stand_in = shrunk(module.Engine(msgspec.convert(own, module.Settings)), factor)
+        except InputError as error:
+            raise document.error(("engine", "fallback"), str(error)) from error
+        wrong = unfit(window, spec, stand_in.spec)
+        if wrong:
+            raise document.error(("engine", "fallback"), wrong)
 
 
 def _sinks(document: Document) -> dict[str, Part]:
@@ -233,7 +282,7 @@ def describe(config: PipelineConfig) -> dict[str, Any]:
     if config.window is not None:
         result["window"] = msgspec.to_builtins(config.window)
     if config.engine is not None:
-        result["engine"] = {"kind": config.engine.kind, **config.engine.plain}
+        result["engine"] = {"kind": config.engine.kind, **config.engine.plain, **msgspec.to_builtins(config.load)}
     return result
 
 

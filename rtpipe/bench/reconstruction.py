@@ -11,7 +11,7 @@ Speed is the CPU time of ``infer`` per picture, all threads together, events inc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,16 @@ class Result(msgspec.Struct, frozen=True):
     """Frames that were scored."""
 
 
-def measure(path: Path) -> list[Result]:
-    """A result per engine on the recording ``path``. Blocks for seconds. Raises ``InputError`` where it cannot be
-    opened, or gives no picture."""
+def measure(path: Path, also: Sequence[str] = ()) -> list[Result]:
+    """A result per engine on the recording ``path``, those that need no weights and the ones named ``also``.
+
+    Blocks for seconds, longer where a network runs. Raises ``InputError`` where the recording cannot be opened or gives
+    no picture, and for an engine that does not exist or whose weights are not there.
+    """
     with open_recording(path) as recording:
         framed = any(stream.kind == "frames" for stream in recording.streams)
     results = []
-    for label, (name, settings) in ENGINES.items():
+    for label, (name, settings) in (ENGINES | {name: (name, {}) for name in also}).items():
         if framed or not settings.get("frames"):
             results.append(_one(path, label, name, settings, framed))
     if framed:

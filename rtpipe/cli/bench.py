@@ -90,18 +90,19 @@ def latency(seconds: Seconds = 5.0, json: Json = False) -> None:
 @app.command()
 def reconstruction(
     files: Annotated[list[Path], typer.Argument(help="Recordings; those with frames are scored against them.")],
+    engine: Annotated[list[str] | None, typer.Option(help="A learned engine to measure too.")] = None,
     json: Json = False,
 ) -> None:
     """Pictures from events: SSIM and MSE against the recording's own frames, and ms a picture, per engine.
 
-    Example: rtpipe bench reconstruction slider_depth
+    Example: rtpipe bench reconstruction slider_depth --engine firenet
     """
     import msgspec
     from rich.console import Console
 
     from rtpipe.bench.reconstruction import measure, table
 
-    results = [measure(file) for file in files]
+    results = [measure(file, engine or ()) for file in files]
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode([each for one in results for each in one])).decode())
         return

@@ -46,16 +46,16 @@ def next_name(state: Port) -> str:
 
 
 def onnx_of(graph: Graph, precision: str, progress: Callable[[str], None]) -> bytes:
-    """The network as an ONNX file's bytes: the one it comes as, a kept one, or one exported now and kept.
+    """The network as an ONNX file's bytes: the one it gives itself, a kept one, or one exported now and kept.
 
     Inputs and outputs are float32, states (inputs ``NAME``, outputs ``NAME_next``) in ``precision``. Blocks for seconds
     to a minute when it exports. Raises ``ImportError`` where that needs packages that are not installed and
     ``WorldError`` for an export that is not the network.
     """
+    if graph.onnx is not None:
+        return graph.onnx(precision)
     if graph.module is None:
-        if graph.onnx is None or precision != "fp32":
-            raise WorldError(f"{graph.name} has no {precision} form that ONNX Runtime could take")
-        return Path(graph.onnx).read_bytes()
+        raise WorldError(f"{graph.name} has no form that ONNX Runtime could take")
     kept = _kept(graph, precision)
     for path in kept:
         data = read(path)

@@ -23,10 +23,11 @@ class Graph:
 
     ``module`` makes it as a ``torch.nn.Module`` in evaluation mode with its weights loaded; its ``forward`` takes the
     inputs and then the states, in order, and returns a tuple of the outputs and then the next states. It must trace and
-    export as it is: no Python control flow that depends on values, no state of its own. ``onnx`` is the same as a file,
-    for networks that come as one and need no PyTorch; else a runtime exports ``module``. ``weights`` is the sha256 of
-    the tensors: what caches are keyed by, beside name and shapes. ``keep_float32`` names submodules (by prefix) that
-    stay in float32 where half precision is asked for.
+    export as it is: no Python control flow that depends on values, no state of its own. ``onnx`` gives, for a
+    precision, the bytes of an ONNX file of the same (see :func:`engines.runtime.exported.onnx_of`), for networks that
+    need no PyTorch; else a runtime exports ``module``. ``weights`` is the sha256 of the tensors: what caches are keyed
+    by, beside name and shapes. ``keep_float32`` names submodules (by prefix) that stay in float32 where half precision
+    is asked for.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Graph:
     states: tuple[Port, ...]
     weights: str
     module: Callable[[], Any] | None = None
-    onnx: str | None = None
+    onnx: Callable[[str], bytes] | None = None
     keep_float32: tuple[str, ...] = ()
 
 

@@ -112,7 +112,7 @@ def test_what_was_named_is_used_or_refused_never_replaced(monkeypatch: pytest.Mo
 
 def test_a_network_that_comes_as_onnx_is_not_given_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, onnxruntime="cpu", torch="cpu")
-    as_file = Graph("from-file", (), (), (), "", onnx="x.onnx")
+    as_file = Graph("from-file", (), (), (), "", onnx=lambda precision: b"")
     with pytest.raises(InputError, match="comes as an ONNX file, which PyTorch cannot run"):
         choose.open(as_file, Learned(runtime="torch"))
 

@@ -13,6 +13,7 @@ import numpy as np
 from rtpipe import registry
 from rtpipe.errors import InputError
 from rtpipe.ledger import Flow
+from rtpipe.load import Patience
 from rtpipe.stage import Engine
 from rtpipe.types import Frame, FrameFlag, Packet, StreamInfo, Window
 
@@ -26,6 +27,9 @@ WINDOW = "window"
 
 FAILED = "engine error"
 """The reason under which a window is counted that the engine could not take."""
+
+SKIPPED = "skipped"
+"""The reason under which a window is counted that had waited too long."""
 
 
 def load_engine(name: str, **settings: Any) -> Engine:
@@ -63,10 +67,19 @@ class EngineStage:
     stream pass unchanged. When a packet's epoch differs from the last one's the engine is reset, and the next frame is
     flagged ``STATE_RESET``, as is the very first. A window on which the engine fails is counted under
     ``"engine error"`` and its camera frame, if any, goes out flagged ``PASSED_THROUGH``; the stage lives on.
+
+    Without ``patience`` every window is inferred, however late. With it, a window that waited too long is skipped:
+    counted, a watermark in place of its picture, and the engine's next picture flagged ``SKIPPED_BEFORE``; the engine
+    is told (``skipped(window)``, where it has that) and may reset itself. With a ``fallback`` nothing is skipped: that
+    engine makes the picture. One that carries state sees every window, so that it is ready.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, patience: Patience | None = None, fallback: Engine | None = None) -> None:
+        self.engine, self.fallback = engine, fallback
+        self._patience = patience or Patience(False)
+        self._follows = fallback is not None and fallback.spec.stateful
+        self._stood_in = 0
+        self._gap = False
         self.last_error = ""
         """What the engine last failed of, in words; empty if it never did."""
         self._windows = Flow()
@@ -83,9 +96,14 @@ class EngineStage:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What the run's status says of the engine: its own ``facts``, if it has any, how many pictures it could do
-        nothing for, and what it last failed of."""
+        """What the run's status says of the engine: its own ``facts``, if it has any, how many windows were too late
+        for it, how many pictures it could do nothing for, and what it last failed of."""
         said: dict[str, str] = dict(getattr(self.engine, "facts", {}))
+        taken, skipped = self._windows.taken, self._windows.dropped.get(SKIPPED, 0)
+        if skipped:
+            said["skipped"] = f"{skipped} of {taken} (waited over {self._patience.budget_ms:.0f} ms)"
+        if self._stood_in and self.fallback is not None:
+            said["late"] = f"{self._stood_in} of {taken}, made by {self.fallback.spec.name}"
         if self._untouched:
             said["passed through"] = f"{self._untouched} of {self._windows.taken} (no events, or no known exposure)"
         if self.last_error:
@@ -107,12 +125,13 @@ class EngineStage:
                 what = "two streams of windows" if found else f"{stream.name} without a resolution"
                 raise InputError(f"engine {self.engine.spec.name!r} was given {what}; it takes one, of a known size")
             found = True
-            self.engine.warm(stream.resolution)
+            for engine in self._engines:
+                engine.warm(stream.resolution)
             emitted.append(StreamInfo(OUTPUT, stream.resolution, stream.camera))
         if not found:
             names = ", ".join(stream.name for stream in streams) or "nothing"
             raise InputError(f"engine {self.engine.spec.name!r} needs a stream of windows; it was given {names}")
-        self.engine.reset()
+        self._reset()
         return emitted
 
     def process(self, packet: Packet) -> Sequence[Packet]:
@@ -121,13 +140,16 @@ class EngineStage:
             return (packet,)
         if packet.epoch != self._epoch:
             if self._epoch is not None:
-                self.engine.reset()
+                self._reset()
             self._epoch, self._fresh, self._t_last = packet.epoch, True, None
         window = packet.body
         if not isinstance(window, Window):
             return (self._emit(packet, packet.t_last, None, packet.end),)
-        frames = self._infer(window)
+        late = self._patience.late(packet, window)
+        frames = self._late(window) if late else self._in_time(window)
         emitted = [self._emit(packet, frame.t, frame, False) for frame in frames]
+        if late and not frames:  # said at once: who shows pictures side by side does not wait for this one
+            emitted.append(self._emit(packet, window.t_start if window.frame is None else window.frame.t, None, False))
         if packet.end:
             emitted.append(self._emit(packet, packet.t_last, None, True))
         return emitted
@@ -136,19 +158,49 @@ class EngineStage:
         """Nothing is kept inside."""
         return ()
 
-    def _infer(self, window: Window) -> Sequence[Frame]:
+    @property
+    def _engines(self) -> Sequence[Engine]:
+        return (self.engine,) if self.fallback is None else (self.engine, self.fallback)
+
+    def _reset(self) -> None:
+        self._gap = False
+        for engine in self._engines:
+            engine.reset()
+
+    def _in_time(self, window: Window) -> Sequence[Frame]:
+        if self._follows and self.fallback is not None:
+            self._infer(self.fallback, window, Flow())
+        frames = self._infer(self.engine, window, self._windows)
+        if self._gap and frames:
+            frames = [replace(frames[0], flags=frames[0].flags | FrameFlag.SKIPPED_BEFORE), *frames[1:]]
+            self._gap = False
+        return frames
+
+    def _late(self, window: Window) -> Sequence[Frame]:
+        told = getattr(self.engine, "skipped", None)
+        if told is not None:
+            told(window)
+        if self.fallback is not None:
+            self._stood_in += 1
+            return self._infer(self.fallback, window, self._windows)
         self._windows.taken += 1
+        self._windows.drop(SKIPPED)
+        self._gap = True
+        return ()
+
+    def _infer(self, engine: Engine, window: Window, windows: Flow) -> Sequence[Frame]:
+        windows.taken += 1
         try:
-            frames = self.engine.infer(window)
-            self._windows.passed += 1
+            frames = engine.infer(window)
+            windows.passed += 1
         except Exception as error:  # one bad window must not end a run: it is counted, said once, and shown as it came
-            self._windows.drop(FAILED)
+            windows.drop(FAILED)
             said = f"{type(error).__name__}: {error}"
             if said != self.last_error:
-                LOG.warning("engine %s failed on a window: %s", self.engine.spec.name, said)
+                LOG.warning("engine %s failed on a window: %s", engine.spec.name, said)
             self.last_error = said
             frames = () if window.frame is None else (passed_through(window.frame, window.flags),)
-        self._untouched += any(frame.flags & FrameFlag.PASSED_THROUGH for frame in frames)
+        self._untouched += windows is self._windows and any(f.flags & FrameFlag.PASSED_THROUGH for f in frames)
         return frames
 
     def _emit(self, packet: Packet, t: int, frame: Frame | None, end: bool) -> Packet:

@@ -107,7 +107,11 @@ class EngineSpec:
 
 
 class Engine(Protocol):
-    """A network or method made ready to run."""
+    """A network or method made ready to run.
+
+    It may also have ``facts`` (a mapping of words for the run's report) and ``skipped(window)``: told of a window that
+    came too late and that it will not be given, so that it may reset what it carries from window to window.
+    """
 
     @property
     def spec(self) -> EngineSpec:

@@ -6,7 +6,7 @@ A part (driver, engine, sink) keeps its own settings in its own module; here the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,7 @@ class PipelineConfig:
     history: HistorySettings | None = None
     filters: Sequence[Part] = ()
     """In front of the windows, in their order."""
-    load: LoadSettings = LoadSettings()
+    load: LoadSettings = field(default_factory=LoadSettings)
     """What happens when pictures take too long; its ``fallback`` has every setting spelled out."""
 
 
@@ -194,14 +194,14 @@ def _engine(document: Document, data: Any) -> tuple[Part, LoadSettings]:
     if isinstance(data, dict):
         own = {key: value for key, value in data.items() if key not in KEYS}
         common = {key: value for key, value in data.items() if key in KEYS}
-    engine = _part(document, ("engine",), own, "engines", "network", "engine")
+    engine = _part(document, ("engine",), own, "engines", "network", "engine", also=KEYS)
     load = convert(document, ("engine",), common, LoadSettings, what="engine")
     if load.fallback is None:
         return engine, load
     item, factor = dict(load.fallback), load.fallback.get("shrink", 1)
     item.pop("shrink", None)
     convert(document, ("engine", "fallback"), {"shrink": factor}, LoadSettings, what="fallback")
-    part = _part(document, ("engine", "fallback"), item, "engines", "network", "fallback")
+    part = _part(document, ("engine", "fallback"), item, "engines", "network", "fallback", also=("shrink",))
     spelled = {"network": part.kind, "shrink": factor, **part.plain}
     return engine, msgspec.structs.replace(load, fallback=spelled)
 
@@ -235,7 +235,10 @@ def _sinks(document: Document) -> dict[str, Part]:
     return sinks
 
 
-def _part(document: Document, path: tuple[str | int, ...], item: Any, group: str, key: str, name: str) -> Part:
+def _part(
+    document: Document, path: tuple[str | int, ...], item: Any, group: str, key: str, name: str,
+    also: Sequence[str] = (),
+) -> Part:  # fmt: skip
     if not isinstance(item, dict) or not isinstance(item.get(key), str):
         known = ", ".join(registry.names(group))
         raise document.error(path, f"a mapping with {key}: NAME is wanted; installed: {known}")
@@ -244,7 +247,7 @@ def _part(document: Document, path: tuple[str | int, ...], item: Any, group: str
     except InputError as error:
         raise document.error((*path, key), str(error)) from error
     rest = {k: v for k, v in item.items() if k != key}
-    settings = convert(document, path, rest, module.Settings, what=f"{key} {item[key]}")
+    settings = convert(document, path, rest, module.Settings, what=f"{key} {item[key]}", also=also)
     return Part(name, item[key], module, settings)
 
 

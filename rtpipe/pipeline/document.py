@@ -119,8 +119,9 @@ def _set(data: Any, keys: Sequence[str], value: Any, assignment: str) -> None:
             place = place[index]
 
 
-def convert(document: Document, path: KeyPath, data: Any, kind: type[T], *, what: str) -> T:
-    """``data``, which stands at ``path``, as a struct of ``kind``; unknown keys and wrong types are refused by name."""
+def convert(document: Document, path: KeyPath, data: Any, kind: type[T], *, what: str, also: Sequence[str] = ()) -> T:
+    """``data``, which stands at ``path``, as a struct of ``kind``; unknown keys and wrong types are refused by name.
+    ``also``: keys that are allowed there too but are not in ``data``."""
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -128,7 +129,8 @@ def convert(document: Document, path: KeyPath, data: Any, kind: type[T], *, what
     allowed = [item.encode_name for item in msgspec.structs.fields(kind)]  # type: ignore[arg-type]
     for key in data:
         if key not in allowed:
-            raise document.error((*path, key), f"{what} has no such key; allowed: {', '.join(allowed) or 'none'}")
+            known = ", ".join([*allowed, *also]) or "none"
+            raise document.error((*path, key), f"{what} has no such key; allowed: {known}")
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:

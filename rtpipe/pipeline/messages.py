@@ -141,6 +141,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     window: dict[str, Any] | None = None
     filters: list[dict[str, Any]] = []
     picture: bool = False
+    load: dict[str, Any] | None = None
     notes: dict[str, str] = {}
     life: int = 0
 

@@ -50,7 +50,8 @@ def plan(config: PipelineConfig, directory: Path, notes: dict[str, str] | None =
         picture = any("picture" in sink.module.wants(sink.settings) for sink in config.sinks.values())
         window = msgspec.to_builtins(config.window)
         filters = [{"filter": part.kind, **part.plain} for part in config.filters]
-        more = {"window": window, "picture": picture, "filters": filters}
+        load = msgspec.to_builtins(config.load)
+        more = {"window": window, "picture": picture, "filters": filters, "load": load}
         workers.append(worker(ENGINE, "engine", config.engine.kind, config.engine.plain, **more))
     workers += [worker(name, "sink", part.kind, part.plain) for name, part in config.sinks.items()]
     return workers

@@ -183,6 +183,8 @@ class StageWorker:
                 self._clock.add(packet.t_last, packet.received_ns)
             if made and self._clock.steady:
                 for output in made:
+                    if output.body is None:
+                        continue
                     self._since_camera.add(now - self._clock.host_ns(output.t_last))
 
     @staticmethod

@@ -29,14 +29,20 @@ def stages(plan: WorkerPlan) -> list[Stage]:
         module = registry.load("sinks", plan.part)
         sink: Stage = module.Sink(msgspec.convert(plan.settings, module.Settings))
         return [sink]
+    from rtpipe import load
     from rtpipe.engine import EngineStage
     from rtpipe.window.settings import WindowSettings
     from rtpipe.window.stage import WindowStage
 
     module = registry.load("engines", plan.part)
-    engine = module.Engine(msgspec.convert(plan.settings, module.Settings))
+    policy = msgspec.convert(plan.load or {}, load.LoadSettings)
+    engine = load.shrunk(module.Engine(msgspec.convert(plan.settings, module.Settings)), policy.shrink)
+    fallback = load.fallback(policy)
     settings = msgspec.convert(plan.window or {}, WindowSettings)
-    chain: list[Stage] = [WindowStage(settings, engine.spec, picture=plan.picture), EngineStage(engine)]
+    chain: list[Stage] = [
+        WindowStage(settings, engine.spec, plan.picture, load.wants_events(engine.spec, fallback)),
+        EngineStage(engine, load.patience(policy, plan.live), fallback),
+    ]
     if plan.filters:
         from rtpipe.window.filters.chain import make
         from rtpipe.window.filters.stage import FilterStage

@@ -85,7 +85,7 @@ class Making:
 
     def __init__(
         self, resolution: Resolution, representation: str, bins: int, filling: bool, picture: bool,
-        table: Array | None = None,
+        table: Array | None = None, own: bool = False,
     ) -> None:  # fmt: skip
         width, height = resolution
         self._filling = filling
@@ -96,7 +96,7 @@ class Making:
             self._filler = kind.filler(resolution, bins, *((table,) if kind.learned else ()))
             self._tensor = kind.empty(resolution) if kind.empty else np.empty(self._filler.shape, np.float32)
         self._mask = np.empty((height, width), np.uint8) if representation == "scer" else None
-        self._own = Gatherer() if representation == EVENTS else None
+        self._own = Gatherer() if own or representation == EVENTS else None
         self._held: list[PackedEvents] = []
         self._counter = count.Filler(resolution) if picture else None
         self._counts = np.empty((2, height, width), np.float32) if picture else None
@@ -149,13 +149,15 @@ class Making:
 
 
 class Maker:
-    """Makes windows of one kind. What :meth:`close` returns is valid until :meth:`recycle`."""
+    """Makes windows of one kind; with ``own`` they hold their events too, whatever they are made into.
+
+    What :meth:`close` returns is valid until :meth:`recycle`."""
 
     def __init__(
         self, resolution: Resolution, representation: str, bins: int, filling: bool,
-        picture: bool = False, background: Background = "dark", table: Array | None = None,
+        picture: bool = False, background: Background = "dark", table: Array | None = None, own: bool = False,
     ) -> None:  # fmt: skip
-        self._kind = (resolution, representation, bins, filling, picture, table)
+        self._kind = (resolution, representation, bins, filling, picture, table, own)
         self._painter = Painter(background) if picture else None
         self._under_way: dict[Cut, Making] = {}
         self._lent: list[Making] = []

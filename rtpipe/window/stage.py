@@ -38,14 +38,15 @@ class WindowStage:
     """Cuts the streams ``{of}/events``, ``/frames`` and ``/triggers``, as far as windows need them, into windows on
     ``"engine/window"``.
 
-    With ``picture`` also a drawing of each window's events on ``"engine/picture"``. Windows close on stream time alone.
+    With ``picture`` also a drawing of each window's events on ``"engine/picture"``; with ``events`` windows hold their
+    events beside the tensor (for an engine that stands in). Windows close on stream time alone.
     A packet's windows (tensor, mask, events) are pooled: valid until the next call of :meth:`process` or
     :meth:`close`. Where the epoch changes, what is open is abandoned and the next window is flagged ``STATE_RESET``, as
     is the very first; packets of an epoch gone by are dropped and counted. What it emits ends with an ``end`` packet
     when all inputs have ended. Raises ``ConfigError`` for settings that do not fit the engine.
     """
 
-    def __init__(self, settings: WindowSettings, spec: EngineSpec, picture: bool = False) -> None:
+    def __init__(self, settings: WindowSettings, spec: EngineSpec, picture: bool = False, events: bool = False) -> None:
         wrong = misfit(settings, spec)
         if wrong is not None:
             raise ConfigError(f"{wrong[0]}: {wrong[1]}")
@@ -55,7 +56,8 @@ class WindowStage:
         self._filling = as_they_come(self._representation, settings.mode == "edges")
         kinds = dict.fromkeys((*settings.needs, "frames"))
         self._kinds = {f"{settings.of}/{kind}": kind for kind in kinds}
-        self._slicer = slicer(settings, held(self._representation, settings.mode == "edges"))
+        self._events = events and "events" in settings.needs
+        self._slicer = slicer(settings, self._events or held(self._representation, settings.mode == "edges"))
         self._windows = Flow()
         self._maker: Maker | None = None
         self._resolution: Resolution = (0, 0)
@@ -101,7 +103,7 @@ class WindowStage:
         """Compile every kernel that windows of this size need, and make the first buffers."""
         self._maker = maker = Maker(
             resolution, self._representation, self._bins, self._filling, self._picture, self.settings.background,
-            self.spec.table,
+            self.spec.table, self._events,
         )  # fmt: skip
         few = np.zeros(max(4, self._bins), np.uint16)
         events = pack(Events(np.linspace(0, 9, len(few)).astype(np.int64), few, few, few.astype(np.uint8)))

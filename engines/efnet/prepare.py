@@ -28,6 +28,8 @@ Rounding = Literal["nearest", "truncate"]
 LOW, HIGH = 35, 65
 """Percentiles that the robust normalisation clips to."""
 MOST_LEVELS = 1 << 20
+TINY = np.float32(1e-6)
+"""What is smaller is rounding in a grid, where the definition has zero; an event that counts at all leaves more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _moments(tensor: Array) -> tuple[float, float]:
     """Mean and standard deviation of the cells that are not zero; a deviation of 0 where there is none to speak of."""
     n, total = 0, 0.0
     for value in tensor.ravel():
-        if value != 0:
+        if abs(value) > TINY:
             n += 1
             total += value
     if n == 0:
@@ -188,7 +190,7 @@ def _moments(tensor: Array) -> tuple[float, float]:
     mean = total / n
     squares = 0.0
     for value in tensor.ravel():
-        if value != 0:
+        if abs(value) > TINY:
             squares += (value - mean) ** 2
     deviation = np.sqrt(squares / n)
     return mean, deviation if deviation > 1e-6 * abs(mean) else 0.0
@@ -202,4 +204,5 @@ def _standardise(tensor: Array, mean: float, deviation: float, out: Array) -> No
             row, target = tensor[c, y], out[c, y]
             for x in range(width):
                 value = row[x]
-                target[x] = (value - mean) / deviation if value != 0 and deviation > 0 else 0.0
+                counts = abs(value) > TINY and deviation > 0
+                target[x] = (value - mean) / deviation if counts else 0.0

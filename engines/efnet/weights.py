@@ -130,8 +130,8 @@ class EFNetWeights:
         self, tensors: Mapping[str, Array], config: Mapping[str, Any], given: Mapping[str, str]
     ) -> tuple[Mapping[str, Array], Properties]:
         """See :meth:`rtpipe.weights.learned.Learned.recognise`. May be given: what :data:`ALLOWED` lists, and
-        ``variant``. The property ``assumed`` names those that neither the user nor the tensors told."""
-        del config  # published checkpoints have none
+        ``variant`` (else ``"highrev"`` without masks, ``"reblur"`` where the file is called so, ``"gopro"``). The
+        property ``assumed`` names those that neither the user nor the tensors told."""
         found = matched(_plain_names(tensors), shapes(), "EFNet")
         for key, value in given.items():
             if key != "variant" and key not in ALLOWED:
@@ -145,7 +145,8 @@ class EFNetWeights:
         values = {**usual, **{key: value for key, value in given.items() if key in ALLOWED}}
         told = {"bins", *given, *(("mask",) if bare else ())}
         values["assumed"] = ", ".join(key for key in ALLOWED if key not in told) or "nothing"
-        variant = given.get("variant", "highrev" if usual is HIGHREV else "gopro")
+        called = "reblur" if "reblur" in str(config.get("file", "")).lower() else "gopro"
+        variant = given.get("variant", "highrev" if usual is HIGHREV else called)
         return found, Properties(NAME, variant, values)
 
     def parameters(self, variant: str = "") -> int:

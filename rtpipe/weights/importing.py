@@ -51,7 +51,7 @@ def bring(
     wanted = network(engine)
     found = checkpoint.read(path)
     try:
-        tensors, properties = wanted.recognise(found.tensors, found.config, given)
+        tensors, properties = wanted.recognise(found.tensors, {"file": found.file, **found.config}, given)
     except InputError as error:
         raise InputError(f"{path}: {error}{_rather(engine, found, path)}") from error
     ignored = [key for key in given if key not in properties.values and key != "variant"]
@@ -85,7 +85,7 @@ def _rather(engine: str, found: checkpoint.Checkpoint, path: Path) -> str:
     for name, other in networks().items():
         if name != engine:
             try:
-                other.recognise(found.tensors, found.config, {})
+                other.recognise(found.tensors, {"file": found.file, **found.config}, {})
             except InputError:
                 continue
             return f"\nit is one of {name}: rtpipe engines import {name} {path}"

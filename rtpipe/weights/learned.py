@@ -52,7 +52,8 @@ class Learned(Protocol):
         """The tensors under the names that the network's module has, and what the checkpoint is.
 
         Strict: every tensor the network has, of its shape, and no other (``InputError`` that names the first few that
-        are missing, superfluous or of another shape). ``config`` is the plain data that came with it. ``given`` are
+        are missing, superfluous or of another shape). ``config`` is the plain data that came with it, and its file's
+        name as ``"file"``: published variants of one network may differ in nothing else. ``given`` are
         properties that the user states (``{"color_order": "rgb"}``); one that is neither given nor to be told from the
         checkpoint takes the published default.
         """

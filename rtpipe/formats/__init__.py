@@ -87,7 +87,7 @@ def _options(reader: type) -> dict[str, Any]:
 
 
 def writable() -> dict[str, ModuleType]:
-    """The formats that can be written, by name: those whose module has ``Writer`` and ``SUFFIXES`` (contract.Writer)."""
+    """The formats that can be written, by name: their modules have ``Writer`` and ``SUFFIXES`` (contract.Writer)."""
     modules: dict[str, ModuleType] = {}
     for name in registry.names("formats"):
         try:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 import numpy as np
 
-from rtpipe.errors import FormatError, InputError, WorldError
+from rtpipe.errors import FormatError, InputError
 from rtpipe.formats import sensors, zipped
 from rtpipe.formats.ecm_h5 import infer
 from rtpipe.formats.event_table import Cursor, EventTable, unit_clock
+from rtpipe.formats.export import Export
 from rtpipe.formats.recording import Recording
 from rtpipe.packing import fault, unpack
 from rtpipe.types import MAX_SIDE, Array, Count, Events, Frame, PackedEvents, Packet, Resolution, StreamInfo
@@ -111,24 +111,20 @@ class Reader(Recording):
         self._rows = np.empty((0, 4))
 
 
-class Writer:
+class Writer(Export):
     """An array [N, 4] of float64 in EvINR's conventions (seconds; polarity -1 and 1), written as it comes.
 
     ``resolution`` is the sensor's; it bounds the coordinates but has no place in the file. Grows as ``PATH.part``, its
     header is written in :meth:`close`; after an error no ``PATH`` is left.
     """
 
-    HOLDS: ClassVar = ("events",)
+    HOLDS: ClassVar[tuple[str, ...]] = ("events",)
 
     def __init__(self, path: str | os.PathLike[str], resolution: Resolution) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.resolution = resolution
-        if self.path.exists():
-            raise InputError(f"{self.path}: the file is there already; nothing is overwritten")
-        self._part = self.path.with_name(self.path.name + ".part")
         self._n = 0
         self._newest: int | None = None
-        self._open = True
         with self._world():
             self._file = self._part.open("wb")
             self._file.write(bytes(_HEAD))
@@ -176,33 +172,5 @@ class Writer:
                 self._file.seek(0)
                 length = (_HEAD - 10).to_bytes(2, "little")
                 self._file.write(zipped.NPY_MAGIC + b"\1\0" + length + said.ljust(_HEAD - 11).encode() + b"\n")
-                self._file.close()
-                self._part.replace(self.path)
-            self._open = False
+            self._name()
         return {"camera/events": Count(0, self._n)}
-
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            with suppress(OSError, AttributeError):  # also when the file could not be made
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        """Turn what the disk does to us into words."""
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise WorldError(f"{self.path}: cannot be written: {error.strerror or error}") from error

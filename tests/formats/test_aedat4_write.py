@@ -145,7 +145,7 @@ def test_what_the_format_cannot_hold_is_refused_and_leaves_no_file(
 
 def test_an_existing_file_is_not_overwritten_and_a_missing_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.aedat4").write_bytes(b"mine")
-    with pytest.raises(InputError, match="there is a file"):
+    with pytest.raises(InputError, match="already"):
         Writer(tmp_path / "a.aedat4", STREAMS)
     with pytest.raises(WorldError, match="cannot be written"):
         Writer(tmp_path / "nowhere" / "a.aedat4", STREAMS)

@@ -5,35 +5,33 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, ClassVar
 
 import lz4.frame
 import numpy as np
 
-from rtpipe.errors import InputError, WorldError
+from rtpipe.errors import InputError
 from rtpipe.formats.aedat4 import build
 from rtpipe.formats.aedat4.container import MAGIC
+from rtpipe.formats.export import Export
 from rtpipe.packing import fault, unpack
 from rtpipe.types import Count, Events, Frame, Imu, PackedEvents, Packet, Resolution, StreamInfo, Trigger
 
 _KINDS = {"events": "EVTS", "frames": "FRME", "imu": "IMUS", "triggers": "TRIG"}
 
 
-class Writer:
+class Writer(Export):
     """An AEDAT4 being written (a context manager). One packet of the file for each that is given.
 
     An export, not a live recording: it grows as ``PATH.part`` and takes its name in :meth:`close`; after an error (or a
     kill) no ``PATH`` is left. Frames must be uint8 and of the sensor's size; a frame's time is that of its exposure.
     """
 
-    HOLDS: ClassVar = ("events", "frames", "imu", "triggers")
+    HOLDS: ClassVar[tuple[str, ...]] = ("events", "frames", "imu", "triggers")
 
     def __init__(self, path: str | os.PathLike[str], streams: Sequence[StreamInfo]) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         kept = [stream for stream in streams if stream.kind in _KINDS]
         sources = {stream.name.rpartition("/")[0] for stream in kept}
         sized = [stream for stream in kept if stream.resolution is not None]
@@ -50,10 +48,6 @@ class Writer:
         self._contents: list[tuple[int, int, int, int, int, int]] = []
         self._counts: Counter[str] = Counter()
         self._newest: dict[str, int] = {}
-        self._part = self.path.with_name(self.path.name + ".part")
-        if os.path.lexists(self.path):
-            raise InputError(f"{self.path}: there is a file of that name")
-        self._open = True
         with self._world():
             self._file: BinaryIO = self._part.open("wb")
             start = build.header(-1, self._info)
@@ -125,32 +119,5 @@ class Writer:
                 self._file.write(lz4.frame.compress(build.contents(rows), store_size=False))
                 self._file.seek(len(MAGIC) + 4)
                 self._file.write(build.header(self._at, self._info))
-                self._file.close()
-                self._part.replace(self.path)
-            self._open = False
+            self._name()
         return {f"camera/{kind}": Count(0, n) if kind == "events" else Count(n, 0) for kind, n in self._counts.items()}
-
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            with suppress(OSError, AttributeError):  # also when the file could not be made
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise WorldError(f"{self.path}: cannot be written: {error.strerror or error}") from error

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from rtpipe.errors import InputError, WorldError
+from rtpipe.errors import InputError
+from rtpipe.formats.export import Export
 from rtpipe.packing import fault, unpack
 from rtpipe.types import Count, Events, PackedEvents, Packet, Resolution, StreamInfo
 
@@ -26,26 +24,22 @@ LATEST_US = (1 << 32) - 1
 _CHANGE_EVENTS = bytes((0x0C, 8))
 
 
-class Writer:
+class Writer(Export):
     """A DAT recording, written as it comes (a context manager).
 
     ``resolution`` is the sensor's (width, height). Grows as ``PATH.part`` and takes its name in :meth:`close`; after an
     error no ``PATH`` is left. Times are written as they are, so they must lie between 0 and ``LATEST_US``.
     """
 
-    HOLDS: ClassVar = ("events",)
+    HOLDS: ClassVar[tuple[str, ...]] = ("events",)
 
     def __init__(self, path: str | os.PathLike[str], resolution: Resolution) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.resolution = resolution
         if max(resolution) > WIDEST or min(resolution) < 1:
             raise InputError(f"{self.path}: DAT holds sensors up to {WIDEST}x{WIDEST}, not {resolution}")
-        if self.path.exists():
-            raise InputError(f"{self.path}: the file is there already; nothing is overwritten")
-        self._part = self.path.with_name(self.path.name + ".part")
         self._n = 0
         self._newest = 0
-        self._open = True
         width, height = resolution
         header = f"% Data file containing CD events.\n% Version 2\n% Width {width}\n% Height {height}\n"
         with self._world():
@@ -92,34 +86,5 @@ class Writer:
     def close(self) -> Mapping[str, Count]:
         """Finish the file and give it its name; how many events it holds. May be called twice."""
         if self._open:
-            self._open = False
-            with self._world():
-                self._file.close()
-                self._part.replace(self.path)
+            self._name()
         return {"camera/events": Count(0, self._n)}
-
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            with suppress(OSError, AttributeError):  # also when the file could not be made
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        """Turn what the disk does to us into words."""
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise WorldError(f"{self.path}: cannot be written: {error.strerror or error}") from error

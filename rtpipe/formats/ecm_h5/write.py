@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import h5py
 import hdf5plugin
 import numpy as np
 
-from rtpipe.errors import InputError, WorldError
+from rtpipe.errors import InputError
+from rtpipe.formats.export import Export
 from rtpipe.packing import fault, unpack
 from rtpipe.types import Array, Count, Events, Frame, PackedEvents, Packet, Resolution, StreamInfo
 
@@ -40,7 +38,7 @@ _COMPRESSION: dict[str, Mapping[str, Any]] = {
 }
 
 
-class Writer:
+class Writer(Export):
     """A recording in EFNet's raw layout, written in constant memory (a context manager).
 
     ``resolution`` is the sensor's (width, height). ``compression``: ``"gzip"`` opens everywhere; ``"blosc"`` is five
@@ -49,6 +47,7 @@ class Writer:
     """
 
     HOLDS: ClassVar[tuple[str, ...]] = ("events", "frames", "truth")
+    FAILURES: ClassVar[tuple[type[Exception], ...]] = (OSError, RuntimeError)
 
     TIME_UNIT: ClassVar[Literal["s", "us"]] = "s"
     """What is different in the layouts of other data sets, which derive from this: the unit of all times, how a
@@ -64,9 +63,8 @@ class Writer:
         *,
         compression: Compression = "gzip",
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path, overwrite=True)
         self.resolution = resolution
-        self._part = self.path.with_name(self.path.name + ".part")
         self._storage = _COMPRESSION[compression]
         self._waiting: list[Events] = []
         self._n_waiting = 0
@@ -77,7 +75,6 @@ class Writer:
         self._chunk_starts: list[int] = []
         self._reached = -(1 << 63)  # the last event in the file
         self._per_unit = 1e6 if self.TIME_UNIT == "s" else 1.0
-        self._open = True
         with self._world():
             self._file = h5py.File(self._part, "w", rdcc_nbytes=1 << 20)
             stated = resolution[::-1] if self.HEIGHT_FIRST else resolution
@@ -153,35 +150,16 @@ class Writer:
         """Finish the file and give it its name; how much of each stream it holds. May be called twice."""
         if self._open:
             self._append()
-            self._open = False
             with self._world():
                 self._index(closing=True)
                 self._finish()
-                self._file.close()
-                self._part.replace(self.path)
+            self._name()
         written = self._written
         return {
             "camera/events": Count(0, written["events"]),
             "camera/frames": Count(written["images"], 0),
             "truth": Count(written["sharp_images"], 0),
         }
-
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            with suppress(OSError, RuntimeError, AttributeError):  # also when the file could not be made
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def _append(self, *, whole_chunks_only: bool = False) -> None:
         """Move what waits into the file."""
@@ -250,16 +228,6 @@ class Writer:
     def _check_time(self, instant: int | None) -> None:
         if instant is not None and abs(instant) > LARGEST_US:
             raise InputError(f"{self.path}: time {instant} µs is too far from zero for seconds in float64")
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        """Turn what the disk does to us into words."""
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            self.discard()
-            reason = str(error).strip("'\"").split("\n")[0]
-            raise WorldError(f"{self.path}: cannot be written: {reason}") from error
 
 
 def last_before(stored: Any) -> Callable[[int], None]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, ClassVar
 
 import cv2
 import numpy as np
 
-from rtpipe.errors import InputError, WorldError
+from rtpipe.errors import InputError
+from rtpipe.formats.export import Export
 from rtpipe.formats.ijrr import text
 from rtpipe.packing import fault, unpack
 from rtpipe.types import Count, Events, Frame, Imu, PackedEvents, Packet, Resolution, StreamInfo
@@ -22,7 +20,7 @@ _PIECE = 1 << 16
 """Events that are turned into text at once."""
 
 
-class Writer:
+class Writer(Export):
     """A recording as an IJRR folder (a context manager). ``resolution`` is the sensor's (width, height).
 
     It grows as the folder ``PATH.part`` and takes its name in :meth:`close`; after an error no ``PATH`` is left. µs and
@@ -30,18 +28,14 @@ class Writer:
     (``resolution.txt``), which other tools pass over. The IMU's temperature has no place in the layout.
     """
 
-    HOLDS: ClassVar = ("events", "frames", "imu")
+    HOLDS: ClassVar[tuple[str, ...]] = ("events", "frames", "imu")
 
     def __init__(self, path: str | os.PathLike[str], resolution: Resolution) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.resolution = resolution
-        if os.path.lexists(self.path) and not (self.path.is_dir() and not any(self.path.iterdir())):
-            raise InputError(f"{self.path}: there is something of that name; nothing is overwritten")
-        self._part = self.path.with_name(self.path.name + ".part")
         self._newest: dict[str, int] = {}
         self._written = {"events": 0, "frames": 0, "imu": 0}
         self._files: dict[str, BinaryIO] = {}
-        self._open = True
         with self._world():
             if self._part.is_dir() and not self._part.is_symlink():  # left over by one that was killed
                 shutil.rmtree(self._part)
@@ -79,32 +73,14 @@ class Writer:
     def close(self) -> Mapping[str, Count]:
         """Finish the files and give the folder its name; how much of each stream it holds. May be called twice."""
         if self._open:
-            with self._world():
-                for file in self._files.values():
-                    file.close()
-                self._part.replace(self.path)
-            self._open = False
+            self._name()
         n = self._written
         counts = {"camera/events": Count(0, n["events"]), "camera/frames": Count(n["frames"], 0)}
         return counts | {"camera/imu": Count(n["imu"], 0)}
 
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            for file in self._files.values():
-                with suppress(OSError):
-                    file.close()
-            shutil.rmtree(self._part, ignore_errors=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
+    def _let_go(self) -> None:
+        for file in self._files.values():
+            file.close()
 
     def _add_events(self, events: Events) -> None:
         if not len(events):
@@ -154,15 +130,6 @@ class Writer:
             if name not in self._files:
                 self._files[name] = (self._part / name).open("wb")
             self._files[name].write(f"{line}\n".encode())
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        """Turn what the disk does to us into words."""
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise WorldError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
 def _seconds(t: int) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from rtpipe.encodings.evt3 import Encoder
-from rtpipe.errors import InputError, WorldError
+from rtpipe.errors import InputError
+from rtpipe.formats.export import Export
 from rtpipe.formats.packets import cut
 from rtpipe.packing import fault, unpack
 from rtpipe.types import Count, Events, PackedEvents, Packet, Resolution, StreamInfo, Trigger
@@ -28,7 +26,7 @@ TIME_BASE = "rtpipe_time_base_us"
 """The header's key for what must be added to the file's times: EVT3 begins below 2**24 µs. A multiple of that."""
 
 
-class Writer:
+class Writer(Export):
     """A RAW recording of EVT3, written as it comes (a context manager).
 
     ``resolution`` is the sensor's (width, height), ``camera`` words that are kept in the header. Where ``triggers``
@@ -36,18 +34,15 @@ class Writer:
     the grid of packets). Grows as ``PATH.part``, takes its name in :meth:`close`; after an error no ``PATH`` is left.
     """
 
-    HOLDS: ClassVar = ("events", "triggers")
+    HOLDS: ClassVar[tuple[str, ...]] = ("events", "triggers")
 
     def __init__(
         self, path: str | os.PathLike[str], resolution: Resolution, camera: str = "", *, triggers: bool = False
     ) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.resolution = resolution
         if max(resolution) > WIDEST or min(resolution) < 1:
             raise InputError(f"{self.path}: EVT3 holds sensors up to {WIDEST}x{WIDEST}, not {resolution}")
-        if self.path.exists():
-            raise InputError(f"{self.path}: the file is there already; nothing is overwritten")
-        self._part = self.path.with_name(self.path.name + ".part")
         self._camera = "".join(sign if sign.isprintable() else " " for sign in camera)[:200]
         self._triggers = triggers
         self._encoder: Encoder | None = None
@@ -55,7 +50,6 @@ class Writer:
         self._signals: list[Trigger] = []
         self._complete = -(1 << 62)
         self._written = {"events": 0, "triggers": 0}
-        self._open = True
         with self._world():
             self._file = self._part.open("wb")
 
@@ -96,31 +90,11 @@ class Writer:
             self._flush(1 << 62)
             if self._encoder is None:
                 self._begin(0)
-            self._open = False
-            with self._world():
-                self._file.close()
-                self._part.replace(self.path)
+            self._name()
         counts = {"camera/events": Count(0, self._written["events"])}
         if self._triggers:
             counts["camera/triggers"] = Count(self._written["triggers"], 0)
         return counts
-
-    def discard(self) -> None:
-        """Give up: nothing is left on the disk."""
-        if self._open:
-            self._open = False
-            with suppress(OSError, AttributeError):  # also when the file could not be made
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def _flush(self, until: int) -> None:
         """Write what waits and is earlier than ``until`` (µs)."""
@@ -172,15 +146,6 @@ class Writer:
         with self._world():
             self._file.write("\n".join([*lines, "% end", ""]).encode())
         self._encoder = Encoder(base)
-
-    @contextmanager
-    def _world(self) -> Iterator[None]:
-        """Turn what the disk does to us into words."""
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise WorldError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
 def _taken(waiting: list[_R], until: int) -> list[_R]:

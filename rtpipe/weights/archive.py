@@ -144,11 +144,11 @@ def _zipped(data: bytes) -> Archive:
 
 def _sequence(data: bytes) -> Archive:
     magic, at = inert.read(data)
-    if magic != MAGIC:
+    if not isinstance(magic, int) or magic != MAGIC:
         raise UnknownLayoutError("pickled data, but not a file of PyTorch")
     version, at = inert.read(data, at)
-    if version != VERSION:
-        raise UnknownLayoutError(f"PyTorch's older layout in version {shown(str(version))}, which is not known")
+    if not isinstance(version, int) or version != VERSION:
+        raise UnknownLayoutError(f"PyTorch's older layout in a version other than {VERSION}")
     machine, at = inert.read(data, at)
     kinds: dict[str, str] = {}
     root, at = inert.read(data, at, kinds)

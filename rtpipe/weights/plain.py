@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from rtpipe.weights import inert
@@ -51,16 +51,19 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
         if value.pairs:
             return _mapping(inert.Table(value.pairs).entries(), depth, left)
         if value.of.module.startswith("pathlib"):
-            return "/".join(_text(part) for part in value.args if isinstance(part, str))
-        return [_plain(each, depth + 1, left) for each in (*value.args, *value.items)]
+            return "/".join(str(_plain(part, depth + 1, left)) for part in value.args)
+        return [_plain(each, depth + 1, left) for each in chain(value.args, value.items)]
     if isinstance(value, inert.Global):
         return _text(f"{value.module}.{value.name}")
     raise _TooMuchError
 
 
-def _mapping(entries: Any, depth: int, left: list[int]) -> dict[str, Any]:
+def _mapping(entries: Iterable[tuple[Any, Any]], depth: int, left: list[int]) -> dict[str, Any]:
     found = {}
     for key, value in entries:
+        left[0] -= 1
+        if left[0] < 0:
+            raise _TooMuchError
         if isinstance(key, str | int | float | None):
             found[_text(str(key))] = _plain(value, depth + 1, left)
     return found

@@ -197,7 +197,8 @@ def network_of(name: str) -> Learned | None:
 def _plain(name: str, array: Array) -> Array:
     array = np.asarray(array)
     if array.dtype.kind == "f":
-        plain = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            plain = np.ascontiguousarray(array, np.float32).reshape(array.shape)
         if not np.isfinite(plain).all():
             raise InputError(f"tensor {shown(name)} holds values that are not finite numbers")
         return plain

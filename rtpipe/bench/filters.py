@@ -41,6 +41,7 @@ def questions(resolution: Resolution) -> Mapping[str, Mapping[str, Any]]:
         "undistortion": {"filter": "undistort", "matrix": _matrix(resolution), "distortion": LENS},
         "hot pixels": {"filter": "hot_pixels"},
         "refractory period": {"filter": "refractory"},
+        "event trails": {"filter": "trail"},
         "flip": {"filter": "flip", "horizontal": True},
         "rate limit": {"filter": "rate_limit", "mev_s": 1.0},
     }

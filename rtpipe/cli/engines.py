@@ -160,12 +160,14 @@ def _say(
     """What was imported, one fact a line."""
     facts: dict[str, Any] = {}
     if properties is not None:
-        facts |= {"network": properties.network, "variant": properties.variant or "the only one"}
+        facts["network"] = " ".join(filter(None, (properties.network, properties.variant)))
         facts |= {key.replace("_", " "): value for key, value in sorted(properties.values.items())}
     if numbers is not None:
         facts["parameters"] = f"{numbers:,} numbers in {tensors} tensors"
     if "file" in provenance:
         facts["from"] = f"{provenance['file']}, sha256 {provenance.get('sha256', '')[:16]}"
+    if "licence" in provenance:
+        facts["licence"] = provenance["licence"]
     facts["kept in"] = path
     typer.echo(f"{name}")
     for key, value in facts.items():

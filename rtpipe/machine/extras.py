@@ -58,7 +58,7 @@ def gpu(release: str) -> Fact:
 def torch(release: str) -> Fact:
     """PyTorch, and whether it sees the GPU."""
     if util.find_spec("torch") is None:
-        says = "not installed; only the torch runtime and `engines import` and `build` need it"
+        says = "not installed; networks need it (but for PIE-Net), to run or to be exported once"
         return Fact("accelerators", "PyTorch", "note", says, "pip install 'rtpipe[torch]'")
     import torch
 

@@ -140,7 +140,10 @@ def _by_torch(path: Path) -> tuple[dict[str, Array], dict[str, Any]] | None:
     for found in (root, *(tops.get(key) for key in STATES)):
         inside = dict(_text_keys(found))
         if inside and all(isinstance(value, torch.Tensor) for value in inside.values()):
-            values = {name: np.array(value.detach().float().numpy()) for name, value in inside.items()}
+            values = {
+                name: np.array((value.float() if value.is_floating_point() else value).detach().numpy())
+                for name, value in inside.items()
+            }
             rest = {} if found is root else {key: value for key, value in tops.items() if value is not found}
             return _named(values), plain(rest)
     return None

@@ -51,7 +51,7 @@ def bring(
     wanted = network(engine)
     found = checkpoint.read(path)
     try:
-        tensors, properties = wanted.recognise(found.tensors, {"file": found.file, **found.config}, given)
+        tensors, properties = wanted.recognise(found.tensors, {**found.config, "file": found.file}, given)
     except InputError as error:
         raise InputError(f"{path}: {error}{_rather(engine, found, path)}") from error
     ignored = [key for key in given if key not in properties.values and key != "variant"]
@@ -64,6 +64,9 @@ def bring(
         "imported": now or datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "read_by": found.read_by,
     }
+    licence = next((each.licence for each in wanted.published if each.name == store.name_of(properties)), "")
+    if licence:
+        provenance["licence"] = licence
     target = store.path_of(name or store.name_of(properties))
     if target.exists() and not overwrite:
         there = _readable(target)
@@ -85,7 +88,7 @@ def _rather(engine: str, found: checkpoint.Checkpoint, path: Path) -> str:
     for name, other in networks().items():
         if name != engine:
             try:
-                other.recognise(found.tensors, {"file": found.file, **found.config}, {})
+                other.recognise(found.tensors, {**found.config, "file": found.file}, {})
             except InputError:
                 continue
             return f"\nit is one of {name}: rtpipe engines import {name} {path}"

@@ -90,8 +90,8 @@ def test_an_import_says_what_it_brought(tmp_path: Path) -> None:
     said = ask("import", "fake", str(path), "--set", "color_order=rgb", "--name", "mine")
     facts = {line[:17].strip(): line[17:].strip() for line in said.splitlines()}
     assert said.splitlines()[0] == "mine"
-    assert facts["network"] == "fake"
-    assert facts["variant"] == "gopro"
+    assert facts["network"] == "fake gopro"
+    assert facts["licence"] == "Apache-2.0"
     assert facts["color order"] == "rgb"
     assert facts["parameters"] == "76 numbers in 3 tensors"
     assert facts["from"].startswith("Fake-GoPro.safetensors, sha256 ")

@@ -46,7 +46,7 @@ class Network:
         found = matched(tensors, shapes, self.name.title())
         if given.get("color_order", "bgr") not in ("bgr", "rgb"):
             raise InputError("color_order: bgr or rgb")
-        values = {"color_order": given.get("color_order", "bgr"), "mask": "yes", "epoch": str(config.get("epoch", "?"))}
+        values = {"color_order": given.get("color_order", "bgr"), "mask": "yes", "called": str(config.get("file"))}
         return found, Properties(self.name, given.get("variant", "gopro"), values)
 
     def parameters(self, variant: str = "") -> int:

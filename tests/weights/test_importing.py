@@ -33,11 +33,13 @@ def test_a_checkpoint_becomes_weights_with_provenance(checkpoint: Path) -> None:
     found = store.load("fake-gopro")
     assert all(np.array_equal(found.tensors[name], array) for name, array in fake_network.tensors().items())
     assert found.properties.values["color_order"] == "rgb"
+    assert found.properties.values["called"] == "Fake-GoPro.safetensors"
     assert dict(found.provenance) | {"rtpipe": ""} == {
         "file": "Fake-GoPro.safetensors",
         "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "imported": "2026-11-21",
         "read_by": "rtpipe",
+        "licence": "Apache-2.0",
         "rtpipe": "",
     }
 
@@ -103,7 +105,7 @@ def test_the_first_few_of_many_are_named_and_the_order_is_the_networks() -> None
 
 
 def test_a_property_that_the_network_lacks_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(InputError, match="--set colour: fake has no such property; it has: color_order, epoch, mask"):
+    with pytest.raises(InputError, match="--set colour: fake has no such property; it has: called, color_order, mask"):
         importing.bring("fake", checkpoint, {"colour": "rgb"})
     assert importing.bring("fake", checkpoint, {"variant": "mine"}).stored.path.stem == "fake-mine"
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from engines.runtime import choose
+from engines.runtime.cores import threads
 from engines.runtime.graph import Graph, Session
 from engines.settings import Learned
 from rtpipe.types import Array, Resolution
@@ -41,6 +42,15 @@ class Network:
         said = {"weights": self._stored.path.stem} if self._stored is not None else {}
         return {**said, **(self._session.facts if self._session is not None else {})}
 
+    @property
+    def threads(self) -> int:
+        """How many CPU threads compute it."""
+        return threads(self.settings.threads)
+
+    def graph(self, resolution: Resolution) -> Graph:
+        """The network at a size. Raises ``InputError``."""
+        return self._make(self.weights, resolution)
+
     def open(self, resolution: Resolution) -> None:
         """Make ready for windows of this size, with states of zero. Blocks: seconds, the first time up to a minute.
         Raises ``InputError`` and ``WorldError``."""
@@ -48,7 +58,7 @@ class Network:
             self._session.reset()
             return
         self.close()
-        self._session = choose.open(self._make(self.weights, resolution), self.settings, self.progress)
+        self._session = choose.open(self.graph(resolution), self.settings, self.progress)
         self._size = resolution
 
     def step(self, *inputs: Array) -> Sequence[Array]:

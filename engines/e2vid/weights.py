@@ -180,6 +180,10 @@ class E2VIDWeights:
         usual = {(True, False): "", (False, True): "up", (True, True): "bn-up", (False, False): "tconv"}
         return found, Properties(self.name, "plus" if plus else usual[norm, upsample], values)
 
+    def shapes(self, variant: str = "") -> Shapes:
+        """Every tensor's shape."""
+        return e2vid_shapes(*_kind(variant))
+
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned."""
         return _learned(e2vid_shapes(*_kind(variant)))
@@ -226,6 +230,11 @@ class FireNetWeights:
         chosen = _given(self.name, given, {"normalisation": NORMALISATIONS[:: -1 if plus else 1]})
         values = {"activation": "none", "bins": str(BINS), "padding": "none", **chosen}
         return found, Properties(self.name, "plus" if plus else "", values)
+
+    def shapes(self, variant: str = "") -> Shapes:
+        """Every tensor's shape, the same of each variant."""
+        del variant
+        return firenet_shapes()
 
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned, the same of each variant."""

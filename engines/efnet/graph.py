@@ -36,7 +36,10 @@ def efnet(stored: Stored, resolution: Resolution) -> Graph:
     name = weights.NAME if mask else f"{weights.NAME}-nomask"
     kept = tuple(f"transformers.{level}.mixing" for level in range(len(weights.WIDTHS)))
     outputs = (Port(SHARP, (1, 3, height, width)),)
-    return Graph(name, tuple(inputs), outputs, (), stored.sha256, partial(_folded, stored.tensors, mask), None, kept)
+    return Graph(
+        name, tuple(inputs), outputs, (), stored.sha256, partial(_folded, stored.tensors, mask),
+        None, kept, partial(loaded, stored.tensors),
+    )  # fmt: skip
 
 
 def _folded(tensors: Mapping[str, Array], mask: bool) -> Any:

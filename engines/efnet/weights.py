@@ -94,11 +94,16 @@ def _transformer(found: dict[str, tuple[int, ...]], name: str, width: int, heads
 
 
 def untrained(tensors: Mapping[str, Array]) -> bool:
-    """Whether the gated connection is as it was initialised: uniform up to one over the root of its inputs, which no
-    training leaves alone."""
-    gates = [array for name, array in tensors.items() if name.split(".")[2:3] and name.split(".")[2] in GATES]
-    bounds = [1 / math.sqrt(9 * len(array)) for array in gates]
-    return all(np.abs(array).max() <= bound * (1 + 1e-5) for array, bound in zip(gates, bounds, strict=True))
+    """Whether the gated connection is as networks are initialised, which no training leaves alone: its biases exactly
+    zero, or everything uniform up to one over the root of its inputs."""
+    gates = {name: array for name, array in tensors.items() if any(f".{gate}." in name for gate in GATES)}
+    if all(not array.any() for name, array in gates.items() if name.endswith(".bias")):
+        return True
+    for name, array in gates.items():
+        part = float(np.abs(array).max()) * math.sqrt(9 * len(array))
+        if part > 1 + 1e-5 or (part < 0.95 and name.endswith(".weight")):
+            return False
+    return True
 
 
 def route(properties: Properties, demonstration: bool = False) -> Route:
@@ -148,6 +153,11 @@ class EFNetWeights:
         called = "reblur" if "reblur" in str(config.get("file", "")).lower() else "gopro"
         variant = given.get("variant", "highrev" if usual is HIGHREV else called)
         return found, Properties(NAME, variant, values)
+
+    def shapes(self, variant: str = "") -> Mapping[str, tuple[int, ...]]:
+        """Every tensor's shape, the same of each variant."""
+        del variant
+        return shapes()
 
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned, the same of each variant."""

@@ -140,6 +140,11 @@ class NERNetWeights:
         values |= {"window_us": str(LENGTH_US), "every_us": str(HOP_US)}
         return found, Properties(NAME, "", values)
 
+    def shapes(self, variant: str = "") -> Shapes:
+        """Every tensor's shape."""
+        del variant
+        return shapes()
+
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned."""
         return sum(map(math.prod, (representation_shapes() if variant == LETC else shapes()).values()))

@@ -27,7 +27,8 @@ class Graph:
     precision, the bytes of an ONNX file of the same (see :func:`engines.runtime.exported.onnx_of`), for networks that
     need no PyTorch; else a runtime exports ``module``. ``weights`` is the sha256 of the tensors: what caches are keyed
     by, beside name and shapes. ``keep_float32`` names submodules (by prefix) that stay in float32 where half precision
-    is asked for.
+    is asked for. ``plain`` makes the network as it was published, called alike, where ``module`` is another form of it:
+    what a benchmark compares with.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Graph:
     module: Callable[[], Any] | None = None
     onnx: Callable[[str], bytes] | None = None
     keep_float32: tuple[str, ...] = ()
+    plain: Callable[[], Any] | None = None
 
 
 class Session(Protocol):

@@ -111,6 +111,34 @@ def reconstruction(
 
 
 @app.command()
+def engine(
+    networks: Annotated[list[str] | None, typer.Argument(help="Which; none: every one that is installed.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Picture sizes, as 346x260; small where left out.")] = None,
+    runtime: Annotated[str, typer.Option(help="onnxruntime, torch; auto: all that this machine has.")] = "auto",
+    device: Annotated[str, typer.Option(help="cuda, cpu; auto: the GPU if there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16; auto: fp16 on a GPU.")] = "auto",
+    seconds: Seconds = 2.0,
+    json: Json = False,
+) -> None:
+    """Milliseconds a picture of each network, by runtime, beside the plain network in PyTorch.
+
+    Example: rtpipe bench engine nernet --size 346x260 --runtime onnxruntime
+    """
+    from rich.console import Console
+
+    from rtpipe.bench.engine import SIZES, measure
+    from rtpipe.cli.engines import parsed_size
+
+    chosen = [parsed_size(text) for text in size] if size else SIZES
+    with Console(stderr=True).status("importing") as status:
+        rows = measure(
+            networks or [], sizes=chosen, runtime=runtime, device=device, precision=precision, seconds=seconds,
+            progress=status.update,
+        )  # fmt: skip
+    _print(rows, json)
+
+
+@app.command()
 def replay(
     files: Annotated[list[Path] | None, typer.Argument(help="HDF5 recordings; none: a synthetic one.")] = None,
     seconds: Seconds = 1.0,

@@ -32,7 +32,7 @@ def list_(
     """
     from rtpipe.weights import overview, store
 
-    resolution = _size(size)
+    resolution = parsed_size(size)
     runtimes = overview.runtimes()
     entries = overview.entries(resolution, runtimes)
     broken = [each.problem for each in store.listed() if each.problem]
@@ -174,7 +174,8 @@ def _say(
         typer.echo(f"  {key:<15} {value}")
 
 
-def _size(text: str) -> tuple[int, int]:
+def parsed_size(text: str) -> tuple[int, int]:
+    """``"346x260"`` as numbers. Raises ``InputError``."""
     from rtpipe.errors import InputError
     from rtpipe.types import MAX_SIDE
 

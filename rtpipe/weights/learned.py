@@ -40,7 +40,8 @@ class Learned(Protocol):
     It may also have ``without``, in words what to configure where the weights are not to be had (``"engine: edi
     deblurs without weights"``); ``runtimes``, the names of those that can run it (without it: all); and
     ``import_packaged(overwrite: bool) -> Sequence[store.Listed]`` where a Python package brings the weights, so that
-    ``rtpipe engines import NETWORK`` needs no file: it stores them and tells what it stored.
+    ``rtpipe engines import NETWORK`` needs no file: it stores them and tells what it stored; and ``shapes(variant)``,
+    every tensor's shape by name, from which ``rtpipe bench engine`` makes weights where there are none.
     """
 
     name: str

@@ -28,6 +28,7 @@ from rtpipe.pipeline.messages import (
     WorkerPlan,
 )
 from rtpipe.pipeline.metrics import Histogram
+from rtpipe.pipeline.progress import STARTING, told
 from rtpipe.sockets import Publisher, Subscriber
 from rtpipe.stage import Stage
 from rtpipe.types import Packet, StreamInfo
@@ -86,6 +87,7 @@ class StageWorker:
         self._last: dict[str, Packet] = {}
         self._open = 0
         self._orphaned = False
+        self._starting = ""
         self._state = WAITING
         self._broken = False
 
@@ -94,7 +96,9 @@ class StageWorker:
         try:
             self._wait(lambda: all(subscriber.streams is not None for subscriber in self._inputs))
             if not self._orphaned:
-                self._open_chain()
+                with told(self._say_starting):
+                    self._open_chain()
+                self._starting = ""
                 self._wait(lambda: self._publisher is None or self._publisher.ready)
                 for subscriber in self._inputs:
                     subscriber.say_ready()
@@ -126,6 +130,11 @@ class StageWorker:
         self._made = tuple(streams)
         if self._publisher is not None:
             self._publisher.announce(self._made)
+
+    def _say_starting(self, text: str) -> None:
+        """A part that is being opened blocks the loop: what it says is reported at once."""
+        self._starting = text
+        self._report(self._state)
 
     def _pump(self) -> None:
         while self._going:
@@ -293,7 +302,7 @@ class StageWorker:
         latency = {edge: histogram.summary() for edge, histogram in self._latency.items()}
         if self._publisher is not None:
             latency["camera's end of window to output"] = self._since_camera.summary()
-        facts: dict[str, str] = {}
+        facts: dict[str, str] = {STARTING: self._starting} if self._starting else {}
         for stage in self._chain:
             for kind, flow in stage.flows.items():
                 flows[kind if kind not in flows else f"{kind} inferred"] = flow

@@ -10,9 +10,12 @@ import msgspec
 
 from rtpipe.pipeline import accounts as ledger_of
 from rtpipe.pipeline.accounts import Account
+from rtpipe.pipeline.progress import STARTING
 
 SAY_S = 3.0
 SMOOTH_S = 1.5
+LONG = ("chosen",)
+"""Facts for the report at the end: too long for a line."""
 
 
 class StatusLine:
@@ -43,6 +46,9 @@ class StatusLine:
         waiting = [name for name, account in accounts.items() if account.last is None]
         if waiting:
             return f"starting: {', '.join(waiting)}"
+        starting = [a.last.facts[STARTING] for a in accounts.values() if a.last and STARTING in a.last.facts]
+        if starting:
+            return f"starting: {'; '.join(starting)}"
         rewound = ledger_of.rewound_s(accounts)
         parts = [] if rewound is None else [f"REWIND -{rewound:.1f} s"]
         for account in accounts.values():
@@ -64,6 +70,7 @@ class StatusLine:
             for a in accounts.values()
             if a.last and a.plan.role == "engine"
             for key, value in a.last.facts.items()
+            if key not in LONG
         ]
         if time.monotonic() < self._said[1]:
             parts.append(self._said[0])

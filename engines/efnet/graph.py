@@ -35,11 +35,16 @@ def efnet(stored: Stored, resolution: Resolution) -> Graph:
     inputs += [Port(MASK, (1, 1, height, width))] if mask else []
     name = weights.NAME if mask else f"{weights.NAME}-nomask"
     kept = tuple(f"transformers.{level}.mixing" for level in range(len(weights.WIDTHS)))
-    outputs = (Port(SHARP, (1, 3, height, width)),)
     return Graph(
-        name, tuple(inputs), outputs, (), stored.sha256, partial(_folded, stored.tensors, mask),
-        None, kept, partial(loaded, stored.tensors),
-    )  # fmt: skip
+        name,
+        inputs=tuple(inputs),
+        outputs=(Port(SHARP, (1, 3, height, width)),),
+        states=(),
+        weights=stored.sha256,
+        module=partial(_folded, stored.tensors, mask),
+        plain=partial(loaded, stored.tensors),
+        keep_float32=kept,
+    )
 
 
 def _folded(tensors: Mapping[str, Array], mask: bool) -> Any:

@@ -67,7 +67,9 @@ def test_black_and_white_follow_over_eleven_images_and_a_reset_forgets_them():
         made.finish(bright)
     assert made.bounds == pytest.approx((0.45, 0.9))
     made.reset()
-    for _ in range(11):
+    made.finish(dim)
+    assert made.bounds == pytest.approx((0.2, 0.55))
+    for _ in range(10):
         made.finish(dim)
     assert made.bounds == pytest.approx((0.2, 0.55))
     for _ in range(5):

@@ -77,6 +77,27 @@ def test_the_real_checkpoints_of_firenet_are_recognised_whole(shared, file, vari
     assert {id(array) for array in tensors.values()} == {id(array) for array in found.tensors.values()}
 
 
+def test_each_module_of_firenet_plus_takes_its_own_place(shared):
+    found = checkpoint.read(shared("weights/FireNetplus.pth"))
+    tensors, _ = FIRENET.recognise(found.tensors, found.config, {})
+    for theirs, ours in (
+        ("head.conv2d", "net.head.conv.conv2d"),
+        ("G1.reset_gate", "net.head.recurrent_block.reset_gate"),
+        ("G1.update_gate", "net.head.recurrent_block.update_gate"),
+        ("G1.out_gate", "net.head.recurrent_block.out_gate"),
+        ("R1.conv1", "net.resblocks.0.conv.conv1"),
+        ("R1.conv2", "net.resblocks.0.conv.conv2"),
+        ("G2.reset_gate", "net.resblocks.0.recurrent_block.reset_gate"),
+        ("G2.update_gate", "net.resblocks.0.recurrent_block.update_gate"),
+        ("G2.out_gate", "net.resblocks.0.recurrent_block.out_gate"),
+        ("R2.conv1", "net.resblocks.1.conv1"),
+        ("R2.conv2", "net.resblocks.1.conv2"),
+        ("pred.conv2d", "net.pred.conv2d"),
+    ):
+        for name in ("weight", "bias"):
+            assert tensors[f"{ours}.{name}"] is found.tensors[f"{theirs}.{name}"]
+
+
 def test_the_published_properties_hold_unless_the_user_states_others():
     shapes = e2vid_shapes(norm=True, upsample=False)
 

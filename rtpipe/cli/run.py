@@ -102,7 +102,8 @@ def show(result: RunResult) -> None:
         for line in accounts.losses(result.accounts):
             console.print(line, highlight=False)
         for name, fact, value in facts(result):
-            console.print(f"{name}: {value if fact == name else f'{fact} {value}'}", highlight=False, soft_wrap=True)
+            line = f"{name}: {value if fact == name else f'{fact} {value}'}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if result.log_directory is not None:  # what went wrong was said when it did
         typer.echo(f"rtpipe: what the processes printed is in {result.log_directory}", err=True)
 

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from engines.pienet.weights import BINS, NAME, Layout, layout, shapes
-from engines.pienet.writer import Writer
+from engines.pienet.writer import DType, Writer
 from engines.runtime.graph import Graph, Port
 from rtpipe.errors import InputError
 from rtpipe.types import Array, Resolution
@@ -34,8 +34,8 @@ MEMORY_GROUPS = 4
 OPEN = 100.0
 """What is added to a gate's argument to open it fully."""
 
-DTYPES = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
-FLOAT = DTYPES["fp32"]
+FLOAT: DType = np.dtype(np.float32)
+DTYPES: Mapping[str, DType] = {"fp32": FLOAT, "fp16": np.dtype(np.float16)}
 
 
 def pienet(stored: Stored, resolution: Resolution) -> Graph:
@@ -49,7 +49,7 @@ def pienet(stored: Stored, resolution: Resolution) -> Graph:
     except InputError as error:
         raise InputError(f"{stored.path}: {error}") from error
     width, height = resolution
-    graph = Graph(
+    return Graph(
         f"{NAME}-{properties.variant}",
         (Port(INPUT, (1, BINS, height, width)),),
         (Port(OUTPUT, (1, 1, height, width)),),
@@ -57,7 +57,6 @@ def pienet(stored: Stored, resolution: Resolution) -> Graph:
         stored.sha256,
         onnx=partial(written, stored.tensors, properties.variant, resolution),
     )
-    return graph
 
 
 def states(form: Layout, resolution: Resolution) -> tuple[Port, ...]:
@@ -114,7 +113,8 @@ class _Drawing:
         frame = self._normed("model.stem.frame_branch.mbconv.convna", old["frame"])
         told = self._add("Concat", *(self._mean(each, 3, 2) for each in (events, frame)), axis=1)
         x = self._add("Add", events, frame)
-        new, skips = {}, []
+        new: dict[str, str] = {}
+        skips = []
         for level, pool in enumerate(self._form.pools):
             h, c = self._remember(level, x, old[f"h{level}"], old[f"c{level}"])
             new |= {f"h{level}": h, f"c{level}": c}
@@ -190,20 +190,18 @@ class _Drawing:
         image = self._add("Clip", image, self._number("black", 0.0), self._number("white", 1.0))
         return image, self._add("Mul", self._add("Mul", lifted, lifted), spread)
 
-    def _normed(self, name: str, x: str, level: int = 0, dtype: np.dtype[np.generic] | None = None) -> str:
+    def _normed(self, name: str, x: str, level: int = 0, dtype: DType | None = None) -> str:
         """A convolution, normalised, and bent by ``x * sigmoid(x)``."""
         dtype = dtype or self._dtype
         made, _, side, _ = self._tensors[f"{name}.0.weight"].shape
         x = self._scaled(f"{name}.1", self._conv(f"{name}.0", x, side // 2, dtype), made, level, dtype=dtype)
         return self._add("Mul", x, self._add("Sigmoid", x))
 
-    def _conv(self, name: str, x: str, pad: int = 0, dtype: np.dtype[np.generic] | None = None) -> str:
+    def _conv(self, name: str, x: str, pad: int = 0, dtype: DType | None = None) -> str:
         weight, bias = self._weight(f"{name}.weight", dtype), self._weight(f"{name}.bias", dtype)
         return self._add("Conv", x, weight, bias, pads=[pad] * 4)
 
-    def _scaled(
-        self, name: str, x: str, channels: int, level: int, groups: int = 1, dtype: np.dtype[np.generic] | None = None
-    ) -> str:
+    def _scaled(self, name: str, x: str, channels: int, level: int, groups: int = 1, dtype: DType | None = None) -> str:
         """Mean 0 and variance 1 over each group of channels, then each channel's own scale and offset.
 
         Sums are taken row by row first: runtimes add up millions of numbers in float32, which costs three digits.
@@ -251,13 +249,13 @@ class _Drawing:
         how = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
         return self._add("Resize", x, "", "", shape, **how)
 
-    def _weight(self, name: str, dtype: np.dtype[np.generic] | None = None) -> str:
+    def _weight(self, name: str, dtype: DType | None = None) -> str:
         return self._to.constant(name, self._tensors[name].astype(dtype or self._dtype, copy=False))
 
     def _integers(self, name: str, *values: int) -> str:
         return self._to.constant(f"int {name}", np.array(values, np.int64))
 
-    def _number(self, name: str, value: float, dtype: np.dtype[np.generic] = FLOAT) -> str:
+    def _number(self, name: str, value: float, dtype: DType = FLOAT) -> str:
         return self._to.constant(f"{dtype.name} {name}", np.array(value, dtype))
 
     def _wide(self, x: str) -> str:

@@ -217,4 +217,4 @@ def _package() -> metadata.Distribution:
 def _licence(package: metadata.Distribution) -> str:
     """The text that the licence wants kept with the weights; its name where the package has no such file."""
     text = next((text for name in ("LICENSE", "licenses/LICENSE") if (text := package.read_text(name))), "")
-    return text.strip() or str(package.metadata.get("License", "not stated"))
+    return text.strip() or str(package.metadata["License"])

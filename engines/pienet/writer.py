@@ -7,7 +7,7 @@ written: nodes in order, initializers as raw little-endian bytes, inputs and out
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ IR_VERSION = 8
 
 TYPES = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.float16): 10}
 """ONNX's numbers of element types."""
+
+DType: TypeAlias = "np.dtype[Any]"
 
 Value: TypeAlias = int | float | str | Sequence[int]
 """Of an attribute."""
@@ -67,7 +69,7 @@ def _tensor(name: str, array: Array) -> bytes:
     return dims + _number(2, TYPES[array.dtype]) + _block(8, name) + _block(9, data)
 
 
-def _port(name: str, shape: Sequence[int], dtype: np.dtype[np.generic]) -> bytes:
+def _port(name: str, shape: Sequence[int], dtype: DType) -> bytes:
     dims = b"".join(_block(1, _number(1, side)) for side in shape)
     return _block(1, name) + _block(2, _block(1, _number(1, TYPES[dtype]) + _block(2, dims)))
 
@@ -82,12 +84,12 @@ class Writer:
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
 
-    def input(self, name: str, shape: Sequence[int], dtype: np.dtype[np.generic]) -> str:
+    def input(self, name: str, shape: Sequence[int], dtype: DType) -> str:
         """Declare the next input."""
         self._inputs.append(_port(name, shape, dtype))
         return name
 
-    def output(self, name: str, made: str, shape: Sequence[int], dtype: np.dtype[np.generic]) -> None:
+    def output(self, name: str, made: str, shape: Sequence[int], dtype: DType) -> None:
         """Declare the next output, ``name``: what the operation ``made`` gave."""
         self._nodes.append(_block(1, made) + _block(2, name) + _block(4, "Identity"))
         self._outputs.append(_port(name, shape, dtype))

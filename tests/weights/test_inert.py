@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rtpipe.errors import FormatError
 from rtpipe.weights import inert
 from tests.weights import hostile
 
@@ -48,6 +49,27 @@ def test_damaged_checkpoints_are_read_or_refused(name: str, shared: Callable[[st
 def test_many_damaged_checkpoints_are_read_or_refused(name: str, shared: Callable[[str], Path]) -> None:
     outcome = in_a_process(str(shared(f"weights/{name}")), "slow", "0", "2000")
     assert sum(outcome.values()) == 2000
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("memo far away", "remembers under a number"),
+        ("memo by line", "remembers under a number"),
+        ("never remembered", "never remembered"),
+        ("long text", "ends too early"),
+        ("negative text", "ends too early"),
+        ("long number", "a number longer"),
+        ("number of many digits", "a number longer"),
+        ("many steps", "more than 2000000 steps"),
+        ("takes too much", "takes more than it put down"),
+        ("sets a number", "no dictionary"),
+        ("storage of no kind", "byte 28 of 30: numbers of a kind"),
+    ],
+)
+def test_what_no_checkpoint_does_is_refused_in_words(kind: str, said: str) -> None:
+    with pytest.raises(FormatError, match=said):
+        inert.read(hostile.endless()[kind])
 
 
 def test_classes_and_calls_become_records() -> None:

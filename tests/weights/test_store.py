@@ -105,6 +105,14 @@ def test_a_failed_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.load("fake-gopro").sha256 == before
 
 
+def test_who_reads_while_weights_are_replaced_has_the_old_ones_whole() -> None:
+    path = store.save(fake_network.tensors(1), PROPERTIES, {}).path
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        store.save(fake_network.tensors(2), PROPERTIES, {}, overwrite=True)
+        assert reader.read() == before != path.read_bytes()
+
+
 def test_numbers_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match="finite"):
         store.save({"head.bias": np.float32([1, np.nan])}, PROPERTIES, {})

@@ -186,7 +186,8 @@ class PIENetWeights:
             "file": found.file,
             "sha256": found.sha256,
             "package": f"{PACKAGE} {package.version}",
-            "licence": licence,
+            "licence": str(package.metadata["License"]),
+            "licence_text": licence,
             "imported": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "read_by": found.read_by,
         }
@@ -215,6 +216,5 @@ def _package() -> metadata.Distribution:
 
 
 def _licence(package: metadata.Distribution) -> str:
-    """The text that the licence wants kept with the weights; its name where the package has no such file."""
-    text = next((text for name in ("LICENSE", "licenses/LICENSE") if (text := package.read_text(name))), "")
-    return text.strip() or str(package.metadata["License"])
+    """The text that the licence wants kept with the weights; empty where the package has no such file."""
+    return next((text for name in ("LICENSE", "licenses/LICENSE") if (text := package.read_text(name))), "").strip()

@@ -25,6 +25,7 @@ import numpy as np
 from rich.console import Console
 
 from rtpipe import wire
+from rtpipe.bench import calibrated
 from rtpipe.bench.peers import Work, installed
 from rtpipe.bench.row import Row, table
 from rtpipe.errors import InputError
@@ -157,6 +158,7 @@ def on(name: str, resolution: Resolution, events: Events, seconds: float = 1.0) 
         for peer, (make, note) in installed(question).items():
             contenders[peer] = make(windows, resolution), note
         rows += in_turns(what, label, contenders, n, seconds)
+    rows += calibrated.rows(label, resolution, windows, seconds)
     contenders = {OURS: (_from_wire(packed, resolution), "decoded, checked, filled")}
     return rows + in_turns(f"{QUESTIONS['voxel']}, from the wire", label, contenders, n, seconds)
 

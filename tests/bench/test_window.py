@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rtpipe.bench import peers, window
+from rtpipe.bench import calibrated, peers, window
 from rtpipe.bench.row import Row, table
 from rtpipe.errors import InputError
 from rtpipe.types import Events
@@ -30,12 +30,14 @@ def events(n=900):
 
 def test_a_row_for_every_contender_and_question(small):
     rows = window.measure(seconds=0.01, sizes=[RESOLUTION])
-    assert {row.what for row in rows} == {*window.QUESTIONS.values(), "voxel grid, 5 bins, from the wire"}
+    wanted = {*window.QUESTIONS.values(), calibrated.WHAT, "voxel grid, 5 bins, from the wire"}
+    assert {row.what for row in rows} == wanted
     assert all(row.rate > 0 and row.unit == "Mev/s" for row in rows)
     ours = [row for row in rows if row.contender.startswith("rtpipe")]
     assert all(row.ratio_to_best_peer is None for row in rows if row not in ours)
     compared = {row.what for row in ours if row.ratio_to_best_peer is not None}
-    assert compared == {window.QUESTIONS[question] for question in ("voxel", "two_polarity", "count", "stack")}
+    questions = ("voxel", "two_polarity", "count", "stack")
+    assert compared == {calibrated.WHAT, *(window.QUESTIONS[question] for question in questions)}
 
 
 SLOW = {
@@ -62,6 +64,27 @@ def test_every_contender_makes_the_same_tensor(question):
             made = call()
             made = made.frames if isinstance(made, Stack) else np.asarray(made)
             np.testing.assert_allclose(made, tensor, atol=2e-5, err_msg=name)
+
+
+def test_the_published_way_to_a_calibrated_voxel_is_what_it_says():
+    """Each event's five products of the network, by NumPy."""
+    torch = pytest.importorskip("torch")
+    part = events()
+    ((call, n),) = calibrated.by_network([part], RESOLUTION)
+    generator = torch.Generator().manual_seed(0)
+    layers = []
+    for a, b in zip(calibrated.WIDTHS[:-1], calibrated.WIDTHS[1:], strict=True):
+        layers.append((torch.randn((b, a), generator=generator).numpy() / a**0.5, torch.randn(b, generator=generator)))
+    tau = (part.t - part.t[0]) / (part.t[-1] - part.t[0]) * 4
+    wanted = np.zeros((10, 15, 20))
+    for b in range(5):
+        value = (tau - b)[:, None]
+        for k, (weight, bias) in enumerate(layers):
+            value = value @ weight.T + bias.numpy()
+            value = value if k == 3 else np.where(value > 0, value, 0.1 * value)
+        np.add.at(wanted, (5 * (1 - part.p.astype(int)) + b, part.y, part.x), tau * value[:, 0])
+    np.testing.assert_allclose(call().numpy().reshape(10, 15, 20), wanted, rtol=1e-4, atol=1e-3)
+    assert n == 900
 
 
 @pytest.mark.parametrize("question", ["voxel", "count"])

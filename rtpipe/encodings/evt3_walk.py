@@ -269,7 +269,7 @@ def walk(
     reached = state[REACHED]
     triggered = state[TRIGGERED]
     lanes = np.uint64(0x8000 | ((base >> 12) & 0xFFF)) << U48
-    lanes |= np.uint64(state[TIME] & 0xFFF if timed else 0) << U32
+    lanes |= np.uint64(0x6000 | (state[TIME] & 0xFFF) if timed else 0) << U32  # as a word would say it: see _look
     lanes |= np.uint64(state[ROW]) << U16
     column = np.uint64(state[COLUMN])
     at = 0

@@ -249,3 +249,14 @@ def test_bytes_at_odd_addresses_and_read_only_ones_are_decoded_too(name):
     assert not odd.flags.writeable
     assert slow.rows(slow.decoder(name).decode(odd).events) == wanted
     assert isinstance(slow.decoder(name).decode(odd).triggers, Trigger)
+
+
+def test_time_that_goes_back_before_a_run_has_said_one_is_seen_by_scanning_too():
+    first = np.array([0x8001, 0x6064, 0x0005, 0x2007], np.uint16).view(np.uint8)  # an event at 4096 + 100 µs
+    then = np.array([0x2008, 0x6032, 0x2009, 0x6065, 0x200A], np.uint16).view(np.uint8)  # the same, 50 back, 101
+    evt3 = encodings.load("evt3")
+    state = evt3.scan(first).state
+    decoder = evt3.Decoder(SIZE, state)
+    assert decoder.decode(then).events.t.tolist() == [4196, 4197]
+    found = evt3.scan(then, state)
+    assert (found.n, found.refused.order, found.state) == (3, 1, decoder.state)

@@ -114,7 +114,7 @@ def test_folding_leaves_out_what_a_network_without_mask_never_uses(network) -> N
     ) + sum(weights.WIDTHS[:-1])
 
 
-@pytest.mark.parametrize("name", ["efnet-a-mask", "efnet-b-nomask"])
+@pytest.mark.parametrize("name", ["efnet-a-mask", pytest.param("efnet-b-nomask", marks=pytest.mark.slow)])
 def test_half_precision_is_within_half_a_grey_level(shared, network, name) -> None:
     inputs = [one[..., 8:32, 16:48].contiguous() for one in given(case(shared, name))]
     values = GOPRO if len(inputs) == 3 else weights.HIGHREV

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.e2vid import prepare, weights
+from engines.e2vid import hyper_weights, prepare, weights
 from engines.e2vid.prepare import BINS, Normalisation, Padding
 from engines.runtime.graph import Graph, Port
 from rtpipe.errors import InputError
@@ -37,14 +37,26 @@ def e2vid(stored: Stored, resolution: Resolution) -> Graph:
     plus = values.get("activation") == "none"
     _belongs(stored, weights.E2VID_NAME, weights.e2vid_shapes(norm, upsample, plus))
     height, width = prepare.padded(resolution, preparation(stored)[1])
-    cells = [(2 << level, height >> level, width >> level) for level in range(1, weights.LEVELS + 1)]
-    states = [
-        Port(f"{kind}{level}", (1, 16 * channels, rows, columns))
+    module = partial(_e2vid, stored.tensors, norm, upsample, plus)
+    return _graph(weights.E2VID_NAME, stored, (height, width), _memories(height, width), module)
+
+
+def hypere2vid(stored: Stored, resolution: Resolution) -> Graph:
+    """HyperE2VID for a sensor of this size. Raises ``InputError`` for weights that are another network's."""
+    _belongs(stored, hyper_weights.NAME, hyper_weights.shapes())
+    height, width = prepare.padded(resolution, preparation(stored)[1])
+    states = [*_memories(height, width), Port("previous", (1, 1, height, width))]
+    return _graph(hyper_weights.NAME, stored, (height, width), states, partial(_hypere2vid, stored.tensors))
+
+
+def _memories(height: int, width: int) -> list[Port]:
+    """States of E2VID's encoders."""
+    cells = [(weights.BASE << level, height >> level, width >> level) for level in range(1, weights.LEVELS + 1)]
+    return [
+        Port(f"{kind}{level}", (1, channels, rows, columns))
         for level, (channels, rows, columns) in enumerate(cells)
         for kind in "hc"
     ]
-    module = partial(_e2vid, stored.tensors, norm, upsample, plus)
-    return _graph(weights.E2VID_NAME, stored, (height, width), states, module)
 
 
 def firenet(stored: Stored, resolution: Resolution) -> Graph:
@@ -73,6 +85,13 @@ def _e2vid(tensors: Mapping[str, Array], norm: bool, upsample: bool, plus: bool)
     from engines.e2vid.network import E2VID, Step
 
     return Step(_loaded(E2VID("BN" if norm else None, upsample, plus), tensors))
+
+
+def _hypere2vid(tensors: Mapping[str, Array]) -> Any:
+    from engines.e2vid.hyper import HyperE2VID
+    from engines.e2vid.network import Step
+
+    return Step(_loaded(HyperE2VID(), tensors))
 
 
 def _firenet(tensors: Mapping[str, Array]) -> Any:

@@ -11,6 +11,7 @@ names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -178,6 +179,11 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The prediction (B, outputs, H, W) and the next states."""
+        deep, head, following = self.encoded(x, state)
+        return self.decoded(deep, head, following, self.decoders), tuple(following)
+
+    def encoded(self, x: Tensor, state: State) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What goes into the decoders, the head's output, and the next states."""
         head = x = functional.relu(self.head(x))
         following: list[Tensor] = []
         for level, encoder in enumerate(self.encoders):
@@ -185,9 +191,14 @@ class UNet(nn.Module):
             following += [x, cell]
         for block in self.resblocks:
             x = block(x)
-        for level, decoder in enumerate(self.decoders):
-            x = decoder(x + following[2 * (LEVELS - 1 - level)])
-        return self.pred(x + head), tuple(following)
+        return x, head, following
+
+    def decoded(self, x: Tensor, head: Tensor, following: Sequence[Tensor], decoders: Sequence[nn.Module]) -> Tensor:
+        """Through ``decoders``, the last ones of all, and the prediction."""
+        for level, decoder in zip(reversed(range(len(decoders))), decoders, strict=True):
+            x = decoder(x + following[2 * level])
+        predicted: Tensor = self.pred(x + head)
+        return predicted
 
 
 class E2VID(nn.Module):
@@ -282,7 +293,7 @@ class Step(nn.Module):
     """A network as runtimes take it: the states one by one behind the input, their next values behind the image, which
     keeps its padding."""
 
-    def __init__(self, network: E2VID | FireNet) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 

@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 E2VID_NAME, FIRENET_NAME = "e2vid", "firenet"
 BASE, LEVELS, THIN = 32, 3, 16
 WIDTHS = [BASE << level for level in range(LEVELS + 1)]
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "bases")
 NORMALISATIONS, PADDINGS = ("legacy", "none"), ("reflect", "zeros")
 DEEPEST = 8
 """Levels of a checkpoint's configuration in which a setting is looked for."""
@@ -45,12 +45,13 @@ PLUS: Mapping[str, str] = {
 """FireNet's modules by the names that they have in FireNet+."""
 
 
-def _conv(name: str, *shape: int, bias: int = 0) -> dict[str, tuple[int, ...]]:
+def conv(name: str, *shape: int, bias: int = 0) -> dict[str, tuple[int, ...]]:
     """A convolution's tensors; ``bias``: the channels it is added to, 0 without."""
     return {f"{name}.weight": shape} | ({f"{name}.bias": (bias,)} if bias else {})
 
 
-def _norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+def norm_layer(name: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """A batch normalisation's tensors."""
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys((f"{name}.weight", f"{name}.bias"), (channels,))
     return shapes | {f"{name}.{buffer}": (channels,) for buffer in BUFFERS[:2]} | {f"{name}.{BUFFERS[2]}": ()}
 
@@ -59,33 +60,33 @@ def e2vid_shapes(norm: bool, upsample: bool, plus: bool = False) -> Shapes:
     """The tensors of :class:`engines.e2vid.network.E2VID`, in its order."""
 
     def normed(name: str, channels: int) -> dict[str, tuple[int, ...]]:
-        return _norm(name, channels) if norm else {}
+        return norm_layer(name, channels) if norm else {}
 
     def bias(channels: int) -> int:
         return 0 if norm else channels
 
     root = ROOTS[0]
-    shapes = _conv(f"{root}head.conv2d", BASE, BINS, 5, 5, bias=BASE)
+    shapes = conv(f"{root}head.conv2d", BASE, BINS, 5, 5, bias=BASE)
     for level in range(LEVELS):
         name, taken, made = f"{root}encoders.{level}", WIDTHS[level], WIDTHS[level + 1]
-        shapes |= _conv(f"{name}.conv.conv2d", made, taken, 5, 5, bias=bias(made))
+        shapes |= conv(f"{name}.conv.conv2d", made, taken, 5, 5, bias=bias(made))
         shapes |= normed(f"{name}.conv.norm_layer", made)
-        shapes |= _conv(f"{name}.recurrent_block.Gates", 4 * made, 2 * made, 3, 3, bias=4 * made)
+        shapes |= conv(f"{name}.recurrent_block.Gates", 4 * made, 2 * made, 3, 3, bias=4 * made)
     most = WIDTHS[-1]
     for block in range(2):
         name = f"{root}resblocks.{block}"
-        shapes |= _conv(f"{name}.conv1", most, most, 3, 3, bias=bias(most))
+        shapes |= conv(f"{name}.conv1", most, most, 3, 3, bias=bias(most))
         shapes |= normed(f"{name}.bn1", most) | normed(f"{name}.bn2", most)
-        shapes |= _conv(f"{name}.conv2", most, most, 3, 3, bias=bias(most))
+        shapes |= conv(f"{name}.conv2", most, most, 3, 3, bias=bias(most))
     for level in range(LEVELS):
         name, taken, made = f"{root}decoders.{level}", WIDTHS[LEVELS - level], WIDTHS[LEVELS - level - 1]
         if upsample:
-            shapes |= _conv(f"{name}.conv2d", made, taken, 5, 5, bias=bias(made))
+            shapes |= conv(f"{name}.conv2d", made, taken, 5, 5, bias=bias(made))
         else:
-            shapes |= _conv(f"{name}.transposed_conv2d", taken, made, 5, 5, bias=bias(made))
+            shapes |= conv(f"{name}.transposed_conv2d", taken, made, 5, 5, bias=bias(made))
         shapes |= normed(f"{name}.norm_layer", made)
     outputs = 3 if plus else 1
-    shapes |= _conv(f"{root}pred.conv2d", outputs, BASE, 1, 1, bias=bias(outputs))
+    shapes |= conv(f"{root}pred.conv2d", outputs, BASE, 1, 1, bias=bias(outputs))
     return shapes | normed(f"{root}pred.norm_layer", outputs)
 
 
@@ -93,14 +94,14 @@ def firenet_shapes() -> Shapes:
     """The tensors of :class:`engines.e2vid.network.FireNet`, in its order."""
 
     def gru(name: str) -> dict[str, tuple[int, ...]]:
-        return {k: v for gate in GATES for k, v in _conv(f"{name}.{gate}", THIN, 2 * THIN, 3, 3, bias=THIN).items()}
+        return {k: v for gate in GATES for k, v in conv(f"{name}.{gate}", THIN, 2 * THIN, 3, 3, bias=THIN).items()}
 
     def block(name: str) -> dict[str, tuple[int, ...]]:
-        return {k: v for i in (1, 2) for k, v in _conv(f"{name}.conv{i}", THIN, THIN, 3, 3, bias=THIN).items()}
+        return {k: v for i in (1, 2) for k, v in conv(f"{name}.conv{i}", THIN, THIN, 3, 3, bias=THIN).items()}
 
-    shapes = _conv("net.head.conv.conv2d", THIN, BINS, 3, 3, bias=THIN) | gru("net.head.recurrent_block")
+    shapes = conv("net.head.conv.conv2d", THIN, BINS, 3, 3, bias=THIN) | gru("net.head.recurrent_block")
     shapes |= block("net.resblocks.0.conv") | gru("net.resblocks.0.recurrent_block") | block("net.resblocks.1")
-    return shapes | _conv("net.pred.conv2d", 1, THIN, 1, 1, bias=1)
+    return shapes | conv("net.pred.conv2d", 1, THIN, 1, 1, bias=1)
 
 
 def strict(network: str, tensors: Mapping[str, Array], shapes: Shapes) -> None:
@@ -114,11 +115,11 @@ def strict(network: str, tensors: Mapping[str, Array], shapes: Shapes) -> None:
         raise InputError(f"not a checkpoint of {network}; {'; '.join(said)}")
 
 
-def _given(network: str, given: Mapping[str, str], usual: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def stated(network: str, given: Mapping[str, str], usual: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The properties that may be given, each with its allowed values, the published one first."""
     for key, value in given.items():
         if key not in usual:
-            raise InputError(f"{network} has no property {shown(key)}; there is {', '.join(usual)}")
+            raise InputError(f"{network} has no property {shown(key)} to state; there is {', '.join(usual) or 'none'}")
         if value not in usual[key]:
             raise InputError(f"{key}: one of {', '.join(usual[key])} wanted, got {shown(value)}")
     return {key: given.get(key, allowed[0]) for key, allowed in usual.items()}
@@ -151,7 +152,7 @@ class E2VIDWeights:
             "the page of rpg_e2vid (Robotics and Perception Group, University of Zurich)",
             "GPL-3.0",
         ),
-        Published("e2vid-plus", "e2vid_plus.pth", "the page of event_cnn_minimal or of EVREAL", "none stated"),
+        Published("e2vid-plus", "CHECKPOINT.pth", "the page of event_cnn_minimal or of EVREAL", "none stated"),
     )
     without: str = WITHOUT
 
@@ -169,7 +170,7 @@ class E2VIDWeights:
         strict("E2VID+" if plus else "E2VID", found, e2vid_shapes(norm, upsample, plus))
         _refuse_other("E2VID", config, {"skip_type": "sum", "recurrent_block_type": "convlstm"})
         first = -1 if plus else 1
-        chosen = _given(self.name, given, {"normalisation": NORMALISATIONS[::first], "padding": PADDINGS[::first]})
+        chosen = stated(self.name, given, {"normalisation": NORMALISATIONS[::first], "padding": PADDINGS[::first]})
         values = {
             "norm": "bn" if norm else "none",
             "decoder": "upsampled" if upsample else "transposed",
@@ -186,7 +187,7 @@ class E2VIDWeights:
 
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned."""
-        return _learned(e2vid_shapes(*_kind(variant)))
+        return learned(e2vid_shapes(*_kind(variant)))
 
     def gflop(self, resolution: Resolution, variant: str = "") -> float:
         """Billions of operations for one picture of this size, its padding included."""
@@ -227,7 +228,7 @@ class FireNetWeights:
             found = {f"{PLUS.get(part, part)}.{rest}": found[name] for name, (part, _, rest) in parts.items()}
         strict("FireNet+" if plus else "FireNet", found, firenet_shapes())
         _refuse_other("FireNet", config, {"skip_type": "no_skip", "final_activation": "none"})
-        chosen = _given(self.name, given, {"normalisation": NORMALISATIONS[:: -1 if plus else 1]})
+        chosen = stated(self.name, given, {"normalisation": NORMALISATIONS[:: -1 if plus else 1]})
         values = {"activation": "none", "bins": str(BINS), "padding": "none", **chosen}
         return found, Properties(self.name, "plus" if plus else "", values)
 
@@ -239,7 +240,7 @@ class FireNetWeights:
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned, the same of each variant."""
         del variant
-        return _learned(firenet_shapes())
+        return learned(firenet_shapes())
 
     def gflop(self, resolution: Resolution, variant: str = "") -> float:
         """Billions of operations for one picture of this size."""
@@ -253,7 +254,8 @@ def _kind(variant: str) -> tuple[bool, bool, bool]:
     return variant in ("", "bn-up"), variant in ("up", "bn-up", "plus"), variant == "plus"
 
 
-def _learned(shapes: Shapes) -> int:
+def learned(shapes: Shapes) -> int:
+    """How many numbers of these tensors are learned."""
     return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(BUFFERS))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.e2vid import weights
+from engines.e2vid import hyper_weights, weights
 from rtpipe.types import Array, Events
 from rtpipe.weights import store
 from rtpipe.window.voxel import voxel_grid
@@ -20,6 +20,7 @@ NETWORKS = {
     "e2vid-bn": (weights.E2VID, weights.e2vid_shapes(norm=True, upsample=False)),
     "e2vid-up": (weights.E2VID, weights.e2vid_shapes(norm=False, upsample=True)),
     "firenet": (weights.FIRENET, weights.firenet_shapes()),
+    "hyper": (hyper_weights.HYPER, hyper_weights.shapes()),
 }
 """What recognises each network of the golden set, and its tensors."""
 
@@ -34,7 +35,10 @@ def rule(path: Path) -> Any:
 
 
 def tensors(shared: Shared, kind: str) -> dict[str, Array]:
-    return rule(shared(f"{GOLDEN}/weights.py")).golden_state_dict(NETWORKS[kind][1])
+    made = rule(shared(f"{GOLDEN}/weights.py")).golden_state_dict(NETWORKS[kind][1])
+    if kind == "hyper":  # the only tensor that keeps its real values
+        made["unetrecurrent.decoders.0.dynamic_atom_generation.bases"] = case(shared, "hyper-a")["bases"]
+    return made
 
 
 def case(shared: Shared, name: str) -> Mapping[str, Array]:

@@ -105,6 +105,7 @@ def test_events_become_the_golden_pictures(shared, engine, kind, kept, monkeypat
     [
         pytest.param(graphs.e2vid, "e2vid-bn", marks=pytest.mark.slow),
         pytest.param(graphs.e2vid, "e2vid-up", marks=pytest.mark.slow),
+        pytest.param(graphs.hypere2vid, "hyper", marks=pytest.mark.slow),
         (graphs.firenet, "firenet"),
     ],
 )
@@ -136,7 +137,11 @@ def test_exports_compute_what_the_module_does_from_states_of_any_value(shared, m
 
 
 def test_weights_that_are_not_there_are_asked_for_with_the_way_to_get_them_and_to_do_without(nothing):
-    for name, file in (("firenet", "FireNet.pth"), ("e2vid", "E2VID_lightweight.pth.tar")):
+    for name, file in (
+        ("firenet", "FireNet.pth"),
+        ("e2vid", "E2VID_lightweight.pth.tar"),
+        ("hypere2vid", "CHECKPOINT.pth"),
+    ):
         with pytest.raises(InputError) as caught:
             load_engine(name).warm((48, 40))
         said = str(caught.value)
@@ -182,7 +187,7 @@ def test_settings_that_contradict_one_another_are_refused():
 
 
 def test_the_engines_are_known_without_pytorch():
-    code = "import sys; sys.modules['torch'] = None; import engines.e2vid, engines.firenet as f; f.Engine().spec"
+    code = "import sys; sys.modules['torch'] = None; from engines import e2vid, firenet, hypere2vid; firenet.Engine().spec"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 

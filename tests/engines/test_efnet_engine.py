@@ -11,7 +11,7 @@ from engines.efnet import weights  # noqa: E402
 from engines.efnet.finish import picture  # noqa: E402
 from engines.efnet.graph import efnet  # noqa: E402
 from engines.efnet.prepare import Inputs, Route, normalise  # noqa: E402
-from engines.runtime import choose  # noqa: E402
+from engines.runtime import choose, onnxruntime  # noqa: E402
 from engines.settings import Learned  # noqa: E402
 from rtpipe.engine import load_engine  # noqa: E402
 from rtpipe.errors import InputError  # noqa: E402
@@ -132,6 +132,15 @@ def test_runtimes_compute_the_published_network(shared, tmp_path, monkeypatch, n
     difference, session = golden_step(shared, name, Learned(runtime=runtime, device="cpu", threads=1))
     assert difference < 2e-5
     assert "cpu, fp32" in session.facts["runtime"]
+
+
+@pytest.mark.slow
+def test_exported_in_half_precision_it_is_within_half_a_grey_level(shared, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    golden = case(shared, "efnet-b-mask")
+    session = onnxruntime.open(efnet(stored(shared), (88, 68)), "cpu", "fp16", 1, lambda _: None)
+    (found,) = session.run([golden[key] for key in ("in_image", "in_event", "in_mask")])
+    assert 0 < np.abs(found - golden["out_2"]).max() < 0.5 / 255
 
 
 @pytest.fixture(scope="module")

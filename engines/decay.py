@@ -105,9 +105,8 @@ class Levels:
         if self.reached is None:
             self.reached = window.t_start
         if window.events is None or len(window.events) == 0:
-            return PackedEvents(
-                window.t_start, *(_frozen(np.empty(0, kind)) for kind in (np.uint32, np.uint16, np.uint16))
-            )
+            none = _frozen(np.empty(0, np.uint16))
+            return PackedEvents(window.t_start, _frozen(np.empty(0, np.uint32)), none, none)
         given = window.events
         events = PackedEvents(given.t0, _frozen(given.dt), _frozen(given.x), _frozen(given.yp))
         wrong = fault(events, self._resolution)

@@ -282,7 +282,8 @@ def test_each_thing_wrong_has_its_name():
         "n": "length", "too many": "header", "x": "coordinates", "y": "coordinates", "order": "order", "late": "times",
         "early": "times", "ends before": "times", "sizeless": "resolution", "smaller sensor": "coordinates",
         "frame size": "resolution", "frame shape": "header", "frame bytes": "length", "frame exposure": "times",
-        "frame window": "times", "frame of events": "header", "state of events": "header", "trigger": "edge", "imu": "order",
+        "frame window": "times", "frame of events": "header", "state of events": "header", "trigger": "edge",
+        "imu": "order",
     }  # fmt: skip
 
 

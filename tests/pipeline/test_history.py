@@ -23,7 +23,7 @@ sources:
   camera: {{driver: synthetic, rate_mev_s: 0.2, frames_hz: 25, seconds: {seconds}}}
 history: {{of: camera, seconds: 5, megabytes: {megabytes}, dir: {out}/saved}}
 window: {{of: camera, by: exposure}}
-engine: {{network: edi, contrast: 0.2}}
+engine: {{network: edi, contrast: 0.2, late: wait}}
 sinks:
   - {{sink: record, dir: {out}, name: run, streams: [events, frames, output]}}
   - {{sink: video, path: {out}/run.mp4, panels: [frame, output]}}
@@ -152,7 +152,7 @@ def test_a_live_camera_is_rewound_through_the_engine_and_its_recording_does_not_
     assert set(flows["events"]["dropped"]) == {"rewound"}
     assert flows["events"]["taken"] == 1_000_000
     assert flows["events again"]["passed"] == pytest.approx(300_000, abs=2000)
-    assert check_pictures(tmp_path) > 5  # of 37 exposures, as many as this machine made twice
+    assert check_pictures(tmp_path) >= 35  # of 37 exposures
     check_recording(tmp_path, *synthetic(5))
     saved = open_recording(next((tmp_path / "saved").glob("*.mcap")))
     assert len(saved.events()) == pytest.approx(200_000, abs=2000)

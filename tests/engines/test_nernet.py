@@ -106,6 +106,14 @@ def test_pictures_are_cut_as_published(shared: Shared) -> None:
     assert 0.5 < sure.mean() < 1
 
 
+def test_padding_is_cut_off_where_the_network_puts_it() -> None:
+    """85x59 in 88x64: three rows above and two below, two columns left and one right."""
+    image = np.arange(64 * 88, dtype=np.float32).reshape(1, 1, 64, 88) % 251 / 255
+    assert (margins(59), margins(85)) == ((3, 2), (2, 1))
+    assert np.abs(finish(image, (85, 59)) - image[0, 0, 3:62, 2:87] * 255).max() < 1.001
+    assert np.array_equal(finish(image, (85, 59)), finish(np.ascontiguousarray(image[..., 3:62, 2:87]), (85, 59)))
+
+
 def test_pictures_of_what_is_no_number_are_refused() -> None:
     image = np.zeros((1, 1, 8, 8), np.float32)
     for bad in (np.nan, np.inf):

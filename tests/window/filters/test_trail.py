@@ -117,3 +117,10 @@ def test_settings_out_of_bounds_and_foreign_events_are_refused() -> None:
         make([{"filter": "trail", "reach_us": -1}])
     with pytest.raises(InputError, match="8x6"):
         suppressed(Events([0], [8], [0], [1]), resolution=SIZE)
+
+
+def test_a_pause_as_long_as_the_limit_ends_a_trail() -> None:
+    t = np.array([0, 99, 100, 199])
+    two = Events(t, np.array([0, 0, 1, 1]), np.zeros(4, np.uint16), np.ones(4, np.uint8))
+    moved = {limit: suppressed(two, resolution=SIZE, on_us=limit).t.tolist() for limit in (99, 100)}
+    assert moved == {99: [0, 99, 100, 199], 100: [0, 1, 100, 101]}

@@ -143,6 +143,10 @@ class PIENetWeights:
         values = {"representation": "voxel", "bins": str(BINS), "normalisation": "none", "padding": "zeros"}
         return found, Properties(NAME, variant, values)
 
+    def shapes(self, variant: str = "lite") -> Mapping[str, tuple[int, ...]]:
+        """The tensors that the network uses, by their published names."""
+        return shapes(variant)
+
     def parameters(self, variant: str = "lite") -> int:
         """How many numbers are learned."""
         return sum(math.prod(shape) for shape in shapes(variant or "lite").values())

@@ -79,20 +79,15 @@ class Dynamic(nn.Module):
 
     def forward(self, x: Tensor, atoms: Tensor) -> Tensor:
         """(B, 256, H, W) and (B, 6, 25, H, W) to (B, 128, H, W). Tap by tap: the patches of all pixels together would
-        take 1.5 GB at 1280x720."""
+        take 1.5 GB at 1280x720, this takes half as much."""
         height, width = x.shape[2:]
-        reach = SIDE // 2
-        around = functional.pad(x, (reach,) * 4)
-        coefficients = self.compositional_coefficients.view(WIDE, DEEP, ATOMS)
-        made = self.bias.view(1, -1, 1, 1)
-        for atom in range(ATOMS):
-            filtered = torch.zeros_like(x)
-            for tap in range(SIDE * SIDE):
-                row, column = divmod(tap, SIDE)
-                moved = around[:, :, row : row + height, column : column + width]
-                filtered = filtered + moved * atoms[:, atom, tap, None]
-            made = made + functional.conv2d(filtered, coefficients[:, :, atom, None, None])
-        return made
+        around = functional.pad(x, (SIDE // 2,) * 4)[:, None]
+        filtered = x.new_zeros(())
+        for tap in range(SIDE * SIDE):
+            row, column = divmod(tap, SIDE)
+            filtered = filtered + around[..., row : row + height, column : column + width] * atoms[:, :, tap, None]
+        across = self.compositional_coefficients.view(WIDE, DEEP, ATOMS).transpose(1, 2).reshape(WIDE, -1, 1, 1)
+        return functional.conv2d(filtered.flatten(1, 2), across, self.bias)
 
 
 class DynamicDecoder(nn.Module):

@@ -152,12 +152,13 @@ def robust_bounds(tensor: Array) -> tuple[float, float]:
     return tuple(float(low) + int(np.searchsorted(below, rank, side="right")) for rank in ranks)  # type: ignore[return-value]
 
 
-@kernel()
+@kernel(fastmath=True)
 def _extent(tensor: Array) -> tuple[np.float32, np.float32]:
     low, high = np.float32(0), np.float32(0)
-    for value in tensor.ravel():
-        low = min(low, value)
-        high = max(high, value)
+    flat = tensor.reshape(tensor.size)
+    for i in range(flat.size):
+        low = min(low, flat[i])
+        high = max(high, flat[i])
     return low, high
 
 
@@ -177,21 +178,20 @@ def _scale(tensor: Array, low: np.float32, high: np.float32, most: np.float32, o
                 target[x] = min(max(row[x], low), high) / most
 
 
-@kernel()
+@kernel(fastmath={"reassoc", "contract"})
 def _moments(tensor: Array) -> tuple[float, float]:
     """Mean and standard deviation of the cells that are not zero; a deviation of 0 where there is none to speak of."""
-    n, total = 0, 0.0
-    for value in tensor.ravel():
-        if abs(value) > TINY:
-            n += 1
-            total += value
+    flat = tensor.reshape(tensor.size)
+    n, total, squares = 0, 0.0, 0.0
+    for i in range(flat.size):
+        counts = abs(flat[i]) > TINY
+        n += counts
+        total += float(flat[i]) if counts else 0.0
     if n == 0:
         return 0.0, 0.0
     mean = total / n
-    squares = 0.0
-    for value in tensor.ravel():
-        if abs(value) > TINY:
-            squares += (value - mean) ** 2
+    for i in range(flat.size):
+        squares += (flat[i] - mean) ** 2 if abs(flat[i]) > TINY else 0.0
     deviation = np.sqrt(squares / n)
     return mean, deviation if deviation > 1e-6 * abs(mean) else 0.0
 

@@ -1,6 +1,7 @@
-"""Pictures that PIE-Net makes of real events: scores below which something is broken, and runs as a user starts them."""
+"""Pictures that PIE-Net makes of real events: scores below which something is broken, runs as a user starts them."""
 
 import json
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -13,6 +14,8 @@ from rtpipe.engine import load_engine
 from rtpipe.types import Window
 from rtpipe.weights import store
 from rtpipe.window.filters import filtered
+from rtpipe.window.settings import WindowSettings
+from rtpipe.window.stage import WindowStage
 from tests.engines.pienet_package import Package
 from tests.pipeline.command_line import rtpipe as run
 
@@ -26,12 +29,12 @@ def weights(tmp_path, monkeypatch):
 
 
 def windows(recording, length_us):
-    t = recording.t_start
-    while t + length_us <= recording.t_end:
-        events = recording.events(t, t + length_us)
-        grid = rtpipe.voxel_grid(events, bins=5, resolution=recording.resolution)
-        yield Window(t, t + length_us, len(events), grid)
-        t += length_us
+    """As the pipeline cuts them; each valid until the next."""
+    stage = WindowStage(WindowSettings(by="time", length_us=length_us), load_engine("pienet").spec)
+    stage.open([replace(stream, name=f"camera/{stream.kind}") for stream in recording.streams])
+    for packet in recording.packets():
+        renamed = replace(packet, stream=f"camera/{packet.stream.rsplit('/', 1)[-1]}")
+        yield from (made.body for made in stage.process(renamed) if isinstance(made.body, Window))
 
 
 @pytest.mark.slow
@@ -64,11 +67,11 @@ def test_a_face_on_a_calm_wall(shared):
         for window in windows(filtered(recording, ["hot_pixels"]), 50_000):
             (picture,) = engine.infer(window)
     image = picture.image.astype(float)
-    wall, face, hair = image[20:60, 30:120], image[90:150, 100:160], image[75:90, 110:150]
-    assert wall.std() < 22
+    wall, face, hair = image[20:60, 30:120], image[100:170, 140:215], image[73:82, 130:185]
+    assert wall.std() < 15
     assert face.std() > 30
     assert wall.mean() > 90, "the wall is light"
-    assert hair.mean() < 0.5 * wall.mean(), "hair is dark"
+    assert hair.mean() < 0.6 * wall.mean(), "hair is dark"
     assert np.percentile(image, 99) > 140, "the picture is not a dim one"
 
 
@@ -95,16 +98,21 @@ def shown(source, out, config, *more):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "more"), [("replay-pienet", ()), ("replay-reconstruct", ("engine.network=pienet",))]
+    ("config", "more", "least"),
+    [
+        ("replay-pienet", ("window.length_us=40000",), 35),
+        ("replay-reconstruct", ("engine.network=pienet", "window.length_us=80000"), 17),
+    ],
 )
-def test_as_a_user_starts_it(shared, tmp_path, config, more):
+def test_as_a_user_starts_it(shared, tmp_path, config, more, least):
     report, pictures = shown(shared(PERSON), tmp_path, config, *more)
     assert report["losses"] == []
     inferred = report["stages"]["engine"]["windows inferred"]
-    assert inferred["passed"] == inferred["taken"] > 50
-    assert len(pictures) > 50
-    assert pictures[-1].shape == (240, 320)
-    assert np.std(pictures[-1]) > 20
+    assert inferred["passed"] == inferred["taken"] >= least
+    assert len(pictures) >= least
+    width, height = 320, 240
+    assert pictures[-1].shape[1] == width
+    assert np.std(pictures[-1][-height:]) > 20, "below the caption, the face"
 
 
 def test_the_pipeline_without_weights_says_what_to_do(shared, tmp_path, monkeypatch):

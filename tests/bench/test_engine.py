@@ -34,7 +34,7 @@ def test_a_network_stands_beside_the_plain_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "random weights are not left in the store"
 
 
-@pytest.mark.parametrize("name", [name for name in engine.networks() if name != "pienet"])
+@pytest.mark.parametrize("name", engine.networks())
 def test_random_weights_are_weights_of_each_network(name: str) -> None:
     network = registry.load("engines", name).NETWORK
     found, properties = network.recognise(engine.random_weights(network.shapes()), {}, {})

@@ -60,6 +60,11 @@ class HyperE2VIDWeights:
         values = {"activation": "none", "bins": str(BINS), "normalisation": "none", "padding": "zeros"}
         return dict(tensors), Properties(self.name, "", values)
 
+    def shapes(self, variant: str = "") -> Shapes:
+        """Every tensor's shape."""
+        del variant
+        return shapes()
+
     def parameters(self, variant: str = "") -> int:
         """How many numbers are learned."""
         del variant

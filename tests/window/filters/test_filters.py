@@ -72,7 +72,8 @@ def test_a_filter_keeps_what_its_slow_version_keeps(obvious, choice, tuples, at)
 
 
 def test_every_installed_filter_is_tried():
-    tried = {choice["filter"] for _, choice in CASES} | {"hot_pixels", "undistort"}  # these two have their own files
+    elsewhere = {"hot_pixels", "trail", "undistort"}  # these have their own files
+    tried = {choice["filter"] for _, choice in CASES} | elsewhere
     assert tried == set(registry.names("filters"))
 
 

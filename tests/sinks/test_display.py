@@ -23,6 +23,9 @@ from rtpipe.types import Count, Counters, Frame, Packet, StreamInfo
 SHOW = Path(__file__).with_name("show.py")
 TOOLS = ("Xvfb", "xdotool", "import")
 PATIENCE_S = 30
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+DISPLAYS = iter(range(100 + 1000 * WORKER, 1100 + 1000 * WORKER))
+"""No number twice: a server that ends takes away the socket of one that has just begun under the same number."""
 
 
 class Screen:
@@ -88,18 +91,26 @@ def screen() -> Iterator[Screen]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    ours, theirs = os.pipe()
-    command = ["Xvfb", "-displayfd", str(theirs), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(command, pass_fds=(theirs,), stderr=subprocess.DEVNULL)
-    os.close(theirs)
+    server, number = next(started for started in map(_start, DISPLAYS) if started is not None)
     try:
-        with os.fdopen(ours) as answer:
-            number = answer.readline().strip()
-        assert number, "Xvfb did not start"
         yield Screen(f":{number}")
     finally:
         server.terminate()
         server.wait()
+
+
+def _start(number: int) -> tuple[subprocess.Popen[bytes], int] | None:
+    """A virtual screen of this number; None where there is one already."""
+    ours, theirs = os.pipe()
+    command = ["Xvfb", f":{number}", "-displayfd", str(theirs), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=(theirs,), stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        if answer.readline().strip() == str(number):
+            return server, number
+    server.kill()
+    server.wait()
+    return None
 
 
 class Show:

@@ -17,6 +17,7 @@ from engines.runtime.graph import Graph, Port
 from rtpipe.errors import InputError
 from rtpipe.types import Array, Resolution
 from rtpipe.weights.store import Stored
+from rtpipe.weights.strict import matched
 
 INPUT, OUTPUT = "voxel", "image"
 
@@ -76,7 +77,7 @@ def _belongs(stored: Stored, name: str, shapes: weights.Shapes) -> None:
     if stored.properties.network != name:
         raise InputError(f"{stored.path}: weights of {stored.properties.network}, not of {name}")
     try:
-        weights.strict(name, stored.tensors, shapes)
+        matched(stored.tensors, shapes, name)
     except InputError as error:
         raise InputError(f"{stored.path}: {error}") from error
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.e2vid.prepare import BINS, padded
-from engines.e2vid.weights import ROOTS, WITHOUT, Shapes, conv, e2vid_shapes, learned, norm_layer, stated, strict
+from engines.e2vid.weights import ROOTS, WITHOUT, Shapes, conv, e2vid_shapes, learned, norm_layer, stated
 from rtpipe.types import Array, Resolution
 from rtpipe.weights.learned import Properties, Published
+from rtpipe.weights.strict import matched
 
 NAME = "hypere2vid"
 ATOMS, BASES, TAPS = 6, 12, 25
@@ -55,10 +56,10 @@ class HyperE2VIDWeights:
         """See :meth:`rtpipe.weights.learned.Learned.recognise`. Nothing may be given, and nothing is asked of
         ``config``: the tensors tell all."""
         del config
-        strict("HyperE2VID", tensors, shapes())
+        found = matched(tensors, shapes(), "HyperE2VID")
         stated(self.name, given, {})
         values = {"activation": "none", "bins": str(BINS), "normalisation": "none", "padding": "zeros"}
-        return dict(tensors), Properties(self.name, "", values)
+        return found, Properties(self.name, "", values)
 
     def shapes(self, variant: str = "") -> Shapes:
         """Every tensor's shape."""

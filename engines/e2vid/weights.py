@@ -16,7 +16,8 @@ from engines.e2vid.prepare import BINS, padded
 from rtpipe.errors import InputError
 from rtpipe.types import Array, Resolution
 from rtpipe.weights.learned import Properties, Published
-from rtpipe.weights.words import first_few, shown
+from rtpipe.weights.strict import matched
+from rtpipe.weights.words import shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -104,17 +105,6 @@ def firenet_shapes() -> Shapes:
     return shapes | conv("net.pred.conv2d", 1, THIN, 1, 1, bias=1)
 
 
-def strict(network: str, tensors: Mapping[str, Array], shapes: Shapes) -> None:
-    """Raise ``InputError`` that names the first few tensors that are missing, superfluous or of another shape."""
-    missing, more = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
-    wrong = {name for name in shapes.keys() & tensors.keys() if tensors[name].shape != shapes[name]}
-    said = [f"missing: {first_few(missing)}"] if missing else []
-    said += [f"not part of it: {first_few(more)}"] if more else []
-    said += [f"of another shape: {first_few(wrong)}"] if wrong else []
-    if said:
-        raise InputError(f"not a checkpoint of {network}; {'; '.join(said)}")
-
-
 def stated(network: str, given: Mapping[str, str], usual: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The properties that may be given, each with its allowed values, the published one first."""
     for key, value in given.items():
@@ -167,7 +157,7 @@ class E2VIDWeights:
             found = {ROOTS[0] + name.removeprefix(ROOTS[1]): array for name, array in found.items()}
         norm = any(".norm_layer." in name for name in found)
         upsample = not any(".transposed_conv2d." in name for name in found)
-        strict("E2VID+" if plus else "E2VID", found, e2vid_shapes(norm, upsample, plus))
+        found = matched(found, e2vid_shapes(norm, upsample, plus), "E2VID+" if plus else "E2VID")
         _refuse_other("E2VID", config, {"skip_type": "sum", "recurrent_block_type": "convlstm"})
         first = -1 if plus else 1
         chosen = stated(self.name, given, {"normalisation": NORMALISATIONS[::first], "padding": PADDINGS[::first]})
@@ -226,7 +216,7 @@ class FireNetWeights:
         if plus:
             parts = {name: name.partition(".") for name in found}
             found = {f"{PLUS.get(part, part)}.{rest}": found[name] for name, (part, _, rest) in parts.items()}
-        strict("FireNet+" if plus else "FireNet", found, firenet_shapes())
+        found = matched(found, firenet_shapes(), "FireNet+" if plus else "FireNet")
         _refuse_other("FireNet", config, {"skip_type": "no_skip", "final_activation": "none"})
         chosen = stated(self.name, given, {"normalisation": NORMALISATIONS[:: -1 if plus else 1]})
         values = {"activation": "none", "bins": str(BINS), "padding": "none", **chosen}

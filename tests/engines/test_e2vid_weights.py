@@ -126,7 +126,7 @@ def test_a_tensor_missing_too_many_or_of_another_shape_is_named(network):
     wrong[last] = np.zeros((7, 7), np.float32)
     for tensors, said in (
         (missing, f"missing: {last}"),
-        (more, "not part of it: extra.weight"),
+        (more, "superfluous: extra.weight"),
         (wrong, "another shape"),
     ):
         with pytest.raises(InputError, match=said):
@@ -151,7 +151,7 @@ def test_a_file_in_the_store_that_is_not_what_it_says_is_refused(shared):
     lying = store.Stored(
         good.path, good.tensors, Properties("e2vid", "", stored(shared, "e2vid-bn").properties.values), "0"
     )
-    with pytest.raises(InputError, match="not a checkpoint of e2vid"):
+    with pytest.raises(InputError, match="not the weights of e2vid"):
         e2vid(lying, (48, 40))
     with pytest.raises(InputError, match="weights of e2vid, not of firenet"):
         firenet(lying, (48, 40))

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from rtpipe.errors import InputError
 
-GROUPS = ("drivers", "engines", "sinks", "formats", "filters", "runtimes")
+GROUPS = ("drivers", "engines", "sinks", "formats", "filters", "runtimes", "backends")
 
 
 @cache

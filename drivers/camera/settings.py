@@ -77,3 +77,15 @@ HOST = ("roi", "mask", "rate_limit_mev_s", "activity_us", "refractory_us", "trai
 
 IDENTITY = ("serial", "backend", "load", "wait", "raw", "packet_us")
 """What says which camera and how it is opened, not what it is set to: fixed while it streams."""
+
+
+class FrameCamera(Camera, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A camera that also takes pictures (DAVIS)."""
+
+    frames: Frames = Frames()
+    """Its pictures."""
+
+
+def frames_of(settings: Camera) -> Frames | None:
+    """What is asked of the pictures; None for a camera that takes none."""
+    return settings.frames if isinstance(settings, FrameCamera) else None

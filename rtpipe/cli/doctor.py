@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,17 +17,34 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False) -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+    install_udev: Annotated[
+        bool, typer.Option("--install-udev", help="Print the udev rules by which cameras may be opened.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --install-udev: put them in place (as root).")] = False,
+    root: Annotated[Path, typer.Option(help="With --install-udev --yes: an image's root directory.")] = Path("/"),
+) -> None:
     """What this machine can do, what is missing, and the one command that mends it.
 
     Exit code 0 if rtpipe can run here, 1 if a part that it needs is broken.
+
+    --install-udev prints the rules on stdout and what to do with them on stderr; with --yes it does it, and may do it
+    again.
 
     Examples:
 
         rtpipe doctor
 
         rtpipe doctor --json
+
+        rtpipe doctor --install-udev
+
+        sudo $(command -v rtpipe) doctor --install-udev --yes
     """
+    if install_udev or yes:
+        _install_udev(yes, root)
+        return
     from rtpipe.machine.examine import examine
 
     facts = examine(probes())
@@ -51,17 +69,15 @@ def probes() -> list[Probe]:
     """Everything to look at, in the order in which it is printed. Imports nothing heavy."""
     import os
     from functools import partial
-    from pathlib import Path
 
-    from rtpipe.machine import base, extras
+    from rtpipe.machine import base, cameras, extras, usb
     from rtpipe.machine.examine import Probe
-    from rtpipe.registry import GROUPS
+    from rtpipe.registry import GROUPS, names
 
     def text(path: str) -> str:
         return Path(path).read_text(errors="replace")
 
     nvidia = extras.nvidia_gpu(Path("/"))
-    sys_usb, dev_usb = Path("/sys/bus/usb/devices"), Path("/dev/bus/usb")
     return [
         Probe("machine", "rtpipe", base.rtpipe),
         Probe("machine", "Python", base.python, required=True),
@@ -77,14 +93,34 @@ def probes() -> list[Probe]:
         Probe("accelerators", "ONNX Runtime", extras.onnx_runtime),
         Probe("accelerators", "PyTorch", partial(extras.torch, nvidia)),
         Probe("accelerators", "TensorRT", partial(extras.tensorrt, nvidia)),
-        *[
-            Probe("cameras", name, partial(extras.camera_package, name))
-            for name in ("dv-processing", "neuromorphic-drivers")
-        ],
-        Probe("cameras", "Metavision", extras.metavision),
-        Probe("cameras", "USB", partial(extras.usb_cameras, sys_usb, dev_usb)),
+        *[Probe("cameras", name, partial(cameras.backend, name)) for name in names("backends")],
+        Probe("cameras", "USB", usb.facts),
         *[Probe("parts", group, partial(base.parts, group), required=True) for group in GROUPS],
     ]
+
+
+def _install_udev(yes: bool, root: Path) -> None:
+    import os
+
+    from rtpipe.machine import udev
+
+    if not yes:
+        typer.echo(udev.rules(), nl=False)
+        target = Path("/") / udev.DIRECTORY / udev.FILE
+        for line in (
+            "",
+            "To put them in place:  sudo $(command -v rtpipe) doctor --install-udev --yes",
+            f"or by hand:            rtpipe doctor --install-udev 2>/dev/null | sudo tee {target} >/dev/null",
+            f"                       sudo {' '.join(udev.RELOAD)} && sudo {' '.join(udev.TRIGGER)}",
+            f"For services and SSH:  sudo usermod --append --groups {udev.GROUP} $USER   (from the next login on)",
+        ):
+            typer.echo(line, err=True)
+        return
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER", "")
+    done = udev.install(root, user=user)
+    typer.echo(f"{done.path} {'written' if done.changed else 'is in place already'}")
+    for line in done.missed:
+        typer.echo(f"to do: {line}")
 
 
 def table(facts: Sequence[Fact]) -> Table:

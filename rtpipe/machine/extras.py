@@ -1,22 +1,12 @@
-"""What a machine may have beside the base: accelerators and cameras."""
+"""What a machine may have beside the base: accelerators."""
 
 from __future__ import annotations
 
 import importlib
-import os
 from importlib import metadata, util
 from pathlib import Path
 
-from rtpipe.machine.fact import Fact, mend_import, reason
-
-USB_CAMERAS = {
-    ("152a", "841a"): "DAVIS346",
-    ("152a", "841b"): "DAVIS346",
-    ("152a", "8419"): "DVXplorer",
-    ("04b4", "00f4"): "EVK3",
-    ("04b4", "00f5"): "EVK4",
-}
-"""USB vendor and product of cameras that the drivers know."""
+from rtpipe.machine.fact import Fact
 
 
 def onnx_runtime() -> Fact:
@@ -84,50 +74,3 @@ def tensorrt(release: str) -> Fact:
         mend = "python3 -m venv --system-site-packages .venv"
         return Fact("accelerators", "TensorRT", "note", "not visible; JetPack has it in the system's Python", mend)
     return Fact("accelerators", "TensorRT", "note", "not installed", "pip install tensorrt-rtx")
-
-
-def camera_package(distribution: str) -> Fact:
-    """One camera maker's package."""
-    module = distribution.replace("-", "_")
-    if util.find_spec(module) is None:
-        return Fact("cameras", distribution, "note", "not installed", "pip install 'rtpipe[cameras]'")
-    try:
-        importlib.import_module(module)
-        return Fact("cameras", distribution, "ok", metadata.version(distribution))
-    except Exception as error:
-        return Fact("cameras", distribution, "missing", reason(error), mend_import(error, distribution))
-
-
-def metavision() -> Fact:
-    """Prophesee's own SDK, which comes from the system."""
-    if util.find_spec("metavision_hal") is not None:
-        return Fact("cameras", "Metavision", "ok", "visible")
-    says = "not visible; EVK3 and EVK4 work without it, by neuromorphic-drivers"
-    return Fact("cameras", "Metavision", "note", says)
-
-
-def usb_cameras(sys: Path, dev: Path) -> list[Fact]:
-    """Event cameras on the USB, from ``/sys/bus/usb/devices`` and ``/dev/bus/usb``, and whether they may be opened."""
-    if not sys.is_dir():
-        return [
-            Fact("cameras", "USB", "note", "this machine shows no USB (a container sees it only if it is passed in)")
-        ]
-    facts = []
-    for device in sorted(sys.iterdir()):
-        try:
-            vendor, product = ((device / name).read_text().strip() for name in ("idVendor", "idProduct"))
-            bus, number = (int((device / name).read_text()) for name in ("busnum", "devnum"))
-        except (OSError, ValueError):
-            continue
-        model = USB_CAMERAS.get((vendor, product))
-        if model is None:
-            continue
-        node = dev / f"{bus:03}" / f"{number:03}"
-        if os.access(node, os.R_OK | os.W_OK):
-            facts.append(Fact("cameras", model, "ok", f"attached at {node}"))
-            continue
-        rule = f'SUBSYSTEM=="usb", ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="{product}", MODE="0666"'
-        mend = f"echo '{rule}' | sudo tee -a /etc/udev/rules.d/65-event-cameras.rules && sudo udevadm control -R"
-        says = f"attached at {node}, but this user may not open it (plug it in again after the command)"
-        facts.append(Fact("cameras", model, "missing", says, mend))
-    return facts or [Fact("cameras", "USB", "note", "no event camera is attached")]

@@ -103,31 +103,6 @@ def test_both_onnx_runtimes_at_once_are_noted_with_the_one_in_charge(monkeypatch
     assert fact.mend.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
 
 
-def usb_device(sys_: Path, name: str, **values: str) -> None:
-    (sys_ / name).mkdir(parents=True)
-    for key, value in values.items():
-        (sys_ / name / key).write_text(f"{value}\n")
-
-
-def test_an_attached_camera_is_found_and_its_permission_checked(tmp_path: Path) -> None:
-    sys_, dev = tmp_path / "sys", tmp_path / "dev"
-    usb_device(sys_, "1-2", idVendor="152a", idProduct="841a", busnum="1", devnum="7")
-    usb_device(sys_, "1-3", idVendor="046d", idProduct="c077", busnum="1", devnum="8")
-    (sys_ / "1-0:1.0").mkdir()
-    (fact,) = extras.usb_cameras(sys_, dev)
-    assert (fact.part, fact.state) == ("DAVIS346", "missing")
-    assert 'ATTR{idVendor}=="152a", ATTR{idProduct}=="841a"' in fact.mend
-    (dev / "001").mkdir(parents=True)
-    (dev / "001" / "007").touch()
-    (fact,) = extras.usb_cameras(sys_, dev)
-    assert (fact.state, fact.mend) == ("ok", "")
-
-
-def test_no_usb_and_no_camera_are_notes(tmp_path: Path) -> None:
-    assert [fact.state for fact in extras.usb_cameras(tmp_path / "none", tmp_path)] == ["note"]
-    assert [fact.says for fact in extras.usb_cameras(tmp_path, tmp_path)] == ["no event camera is attached"]
-
-
 def test_parts_that_do_not_import_are_named_beside_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(group: str, name: str) -> ModuleType:
         absent = {"needs_sdk": "dv_processing", "needs_ours": "rtpipe.gone"}.get(name)

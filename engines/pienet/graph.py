@@ -34,6 +34,9 @@ MEMORY_GROUPS = 4
 OPEN = 100.0
 """What is added to a gate's argument to open it fully."""
 
+KEEP_FLOAT32 = ("cal_k",)
+"""The head's convolution, of three channels."""
+
 FLOAT: DType = np.dtype(np.float32)
 DTYPES: Mapping[str, DType] = {"fp32": FLOAT, "fp16": np.dtype(np.float16)}
 
@@ -56,6 +59,7 @@ def pienet(stored: Stored, resolution: Resolution) -> Graph:
         states(layout(properties.variant), resolution),
         stored.sha256,
         onnx=partial(written, stored.tensors, properties.variant, resolution),
+        keep_float32=KEEP_FLOAT32,
     )
 
 

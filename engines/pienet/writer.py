@@ -75,7 +75,8 @@ def _port(name: str, shape: Sequence[int], dtype: DType) -> bytes:
 
 
 class Writer:
-    """Collects one graph. Every operation returns the name of what it makes, to be given to the next."""
+    """Collects one graph. Every operation returns the name of what it makes, to be given to the next; its node is named
+    after the layer whose constants (``LAYER.weight``) it takes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -108,7 +109,9 @@ class Writer:
         """One operation with so many results."""
         made = [f"{operation}_{len(self._nodes)}_{index}" for index in range(count)]
         node = b"".join(_block(1, name) for name in inputs) + b"".join(_block(2, name) for name in made)
-        node += _block(3, f"{operation}_{len(self._nodes)}") + _block(4, operation)
+        layers = (name.rpartition(".")[0] for name in inputs if name in self._constants)
+        layer = next(filter(None, layers), "")
+        node += _block(3, f"{layer}/{operation}_{len(self._nodes)}") + _block(4, operation)
         self._nodes.append(node + b"".join(_block(5, _attribute(key, value)) for key, value in attributes.items()))
         return made
 

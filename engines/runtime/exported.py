@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 OPSET = 18
 """Of the exported files: the lowest that PyTorch's exporter writes without converting back."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Grows when the same network would be exported otherwise."""
 
 
@@ -185,6 +185,7 @@ def export(graph: Graph, precision: str) -> bytes:
         )
     model = program.model_proto
     _check(graph, model)
+    _name(model)
     data: bytes = model.SerializeToString()
     return data
 
@@ -215,6 +216,17 @@ def _check(graph: Graph, model: Any) -> None:
     unused = _unused(wanted_in, model)
     if unused:
         raise WorldError(f"{graph.name}: the export does not use {', '.join(unused)}: it is not the network")
+
+
+def _name(model: Any) -> None:
+    """Nodes are named ``MODULE/OPERATION``, so that what a runtime says of one can be found, and what was to stay in
+    float32 can be told from what did. What else the exporter notes of them, paths of this machine too, is left out."""
+    for node in model.graph.node:
+        scopes = next((note.value for note in node.metadata_props if note.key.endswith("name_scopes")), "[]")
+        path = re.findall(r"'([^']*)'", scopes)[:-1]
+        module = path[-1].removeprefix("inner").lstrip(".") if path else ""
+        node.name = f"{module}/{node.name}"
+        del node.metadata_props[:]
 
 
 def _unused(ports: Sequence[tuple[str, Any]], model: Any) -> list[str]:

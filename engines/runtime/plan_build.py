@@ -31,7 +31,7 @@ Typed: TypeAlias = tuple[tuple[int, ...], Any]
 """A tensor's shape and type."""
 
 
-class OutOfMemory(WorldError):
+class TooLittleMemory(WorldError):
     """The GPU's memory did not do for a build: a smaller workspace may."""
 
 
@@ -81,7 +81,7 @@ def build(
 ) -> Plan:
     """The plan of a network. Blocks: seconds to many minutes; ``progress`` is told how far it is.
 
-    Raises :class:`OutOfMemory`, and ``WorldError`` for what the library cannot take or what is in the wrong precision.
+    Raises :class:`TooLittleMemory`, and ``WorldError`` for what the library cannot take or what is in the wrong precision.
     An exception that ``progress`` raises ends the build and is raised.
     """
     parsed = _parse(loaded, onnx, graph)
@@ -155,7 +155,7 @@ def _failure(loaded: Loaded, graph: Graph, options: Options) -> WorldError:
     said = "\n".join(loaded.log.said())
     size = f" (a workspace of {options.workspace // MIB} MiB)" if options.workspace else ""
     if OUT_OF_MEMORY.search(said):
-        return OutOfMemory(f"{loaded.title} ran out of GPU memory while building {graph.name}{size}")
+        return TooLittleMemory(f"{loaded.title} ran out of GPU memory while building {graph.name}{size}")
     if SMALL_WORKSPACE.search(said):
         return WorldError(
             f"{loaded.title} finds no way to compute {graph.name} in so little memory{size}: "

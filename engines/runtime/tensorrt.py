@@ -19,7 +19,7 @@ from engines.runtime import plan_build, plans
 from engines.runtime.cuda import Context, Gpu, first_gpu
 from engines.runtime.exported import onnx_of
 from engines.runtime.graph import Graph, Session
-from engines.runtime.plan_build import MIB, Inspected, Options, OutOfMemory, Plan
+from engines.runtime.plan_build import MIB, Inspected, Options, TooLittleMemory, Plan
 from engines.runtime.plan_session import Executing
 from engines.runtime.tensorrt_library import Installed, Loaded, installed, serving
 from rtpipe.errors import WorldError
@@ -190,7 +190,7 @@ def _built(
             try:
                 made = plan_build.build(place.loaded, onnx, graph, precision, progress, options)
                 break
-            except OutOfMemory as error:
+            except TooLittleMemory as error:
                 if named or workspace // SMALLER < LEAST_WORKSPACE:
                     raise WorldError(
                         f"{error}: close what else uses it, or build ahead with a smaller one: "

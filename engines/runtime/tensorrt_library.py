@@ -61,7 +61,7 @@ TABLE = (
 MODULES = tuple(dict.fromkeys(row.module for row in TABLE))
 
 INSTALL = {
-    "tensorrt": "pip install 'rtpipe[tensorrt]'; on a Jetson it comes with JetPack: "
+    "tensorrt": "pip install 'rtpipe[tensorrt]' (GeForce and RTX: tensorrt-rtx); on a Jetson it comes with JetPack: "
     "make the virtual environment with --system-site-packages",
     "tensorrt_rtx": "pip install tensorrt-rtx",
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-Runtime: TypeAlias = Literal["auto", "onnxruntime", "torch"]
+Runtime: TypeAlias = Literal["auto", "tensorrt", "onnxruntime", "torch"]
 Device: TypeAlias = Literal["auto", "cuda", "cpu"]
 Precision: TypeAlias = Literal["auto", "fp32", "fp16"]
 

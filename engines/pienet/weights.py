@@ -125,7 +125,7 @@ class PIENetWeights:
         Published(f"{NAME}-{variant}", "", f"after: {INSTALL}", "MIT") for variant in LAYOUTS
     )
     without: str = WITHOUT
-    runtimes: tuple[str, ...] = ("onnxruntime",)
+    runtimes: tuple[str, ...] = ("tensorrt", "onnxruntime")
 
     def recognise(
         self, tensors: Mapping[str, Array], config: Mapping[str, Any], given: Mapping[str, str]

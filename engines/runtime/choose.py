@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+from engines.runtime.ahead import build, gpu, gpu_free_bytes, tensorrt
 from engines.runtime.cores import threads
 from engines.runtime.graph import Availability, Graph, Session
 from engines.settings import Learned
 from rtpipe.errors import InputError, RtpipeError, WorldError
 from rtpipe.types import Array
+
+__all__ = ["Chosen", "Way", "availability", "build", "gpu", "gpu_free_bytes", "open", "tensorrt"]
 
 LOG = logging.getLogger(__name__)
 
@@ -28,12 +31,19 @@ class Way(NamedTuple):
     device: str
 
 
-WAYS = (Way("onnxruntime", "cuda"), Way("torch", "cuda"), Way("onnxruntime", "cpu"), Way("torch", "cpu"))
-"""In order of preference. TensorRT comes in front of them."""
+WAYS = (
+    Way("tensorrt", "cuda"),
+    Way("onnxruntime", "cuda"),
+    Way("torch", "cuda"),
+    Way("onnxruntime", "cpu"),
+    Way("torch", "cpu"),
+)
+"""In order of preference."""
 
-TITLES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+TITLES = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 
 INSTALL = {
+    ("tensorrt", "cuda"): "an NVIDIA driver, and TensorRT (docs/tensorrt.md)",
     ("onnxruntime", "cpu"): "pip install onnxruntime",
     ("onnxruntime", "cuda"): "an NVIDIA driver, and pip install onnxruntime-gpu in place of onnxruntime",
     ("torch", "cpu"): "pip install 'rtpipe[torch]'",
@@ -53,15 +63,22 @@ def _module(runtime: str) -> ModuleType:
 def _ask(runtime: str) -> Availability:
     try:
         version, precisions = _module(runtime).available()
-    except ImportError as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Availability(runtime, why=f"{said}; {INSTALL[runtime, 'cpu']}")
-    return Availability(runtime, version, tuple(precisions), precisions)
+    except Exception as error:  # a library that is broken, whatever it raises, must not keep the others from running
+        said = _first_line(error)
+        if isinstance(error, ImportError) and (runtime, "cpu") in INSTALL:
+            said += f"; {INSTALL[runtime, 'cpu']}"
+        return Availability(runtime, why=said)
+    needs = {way.device: INSTALL[way] for way in WAYS if way.runtime == runtime and way.device not in precisions}
+    return Availability(runtime, version, tuple(precisions), precisions, needs=needs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.info) -> Session:
     """The network loaded and run once by what ``settings`` name or, for ``auto``, by the first of :data:`WAYS` that
-    works. Blocks: seconds, or a minute where the network must be exported or compiled first.
+    works. Blocks: seconds; a minute where the network must be exported first, minutes where TensorRT must build it.
 
     Raises ``InputError`` for what this machine cannot do (with what to install), ``WorldError`` where the device fails.
     """
@@ -82,12 +99,13 @@ def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.
         try:
             session = _module(way.runtime).open(graph, way.device, precision, threads(settings.threads), progress)
         except Exception as error:  # whatever a library raises: the next way is tried, and what was wrong is told
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            passed_over.append(f"{TITLES[way.runtime]} on {way.device} failed: {said}")
+            passed_over.append(f"{TITLES[way.runtime]} on {way.device} failed: {_first_line(error)}")
             LOG.warning("%s: %s", graph.name, passed_over[-1])
             failures += [] if isinstance(error, ImportError | InputError) else passed_over[-1:]
             continue
         return Chosen(graph.name, session, _facts(way, there, precision, settings, passed_over, session))
+    if not wanted:
+        raise InputError(f"{graph.name} cannot run: {TITLES[settings.runtime]} runs on a GPU alone: device: cuda")
     told = f"{graph.name} cannot run: {'; '.join(dict.fromkeys(failures or passed_over))}"
     raise (WorldError if failures else InputError)(told)
 
@@ -144,8 +162,7 @@ class Chosen:
         except (RtpipeError, ValueError, TypeError):
             raise
         except Exception as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise WorldError(f"{self._name}: {self._facts['runtime']} failed: {said}") from error
+            raise WorldError(f"{self._name}: {self._facts['runtime']} failed: {_first_line(error)}") from error
 
     def reset(self) -> None:
         """States are zero again."""

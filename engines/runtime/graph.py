@@ -67,10 +67,11 @@ class Session(Protocol):
 @dataclass(frozen=True, slots=True)
 class Availability:
     """Whether a runtime can be used here: on which ``devices`` (``"cuda"``, ``"cpu"``), which ``precisions`` by device,
-    or, with no device, ``why`` not and what to install."""
+    or, with no device, ``why`` not and what to install; ``needs``: what is wanted for a device that it has not."""
 
     runtime: str
     version: str = ""
     devices: tuple[str, ...] = ()
     precisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     why: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)

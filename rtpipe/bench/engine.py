@@ -7,11 +7,8 @@ published, with as many threads. Weights that are not installed are replaced by 
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,11 +17,11 @@ import numpy as np
 
 from rtpipe import registry
 from rtpipe.bench.row import Row
-from rtpipe.errors import InputError
+from rtpipe.errors import InputError, WorldError
 from rtpipe.packing import pack
 from rtpipe.stage import EngineSpec
 from rtpipe.types import Array, Events, Frame, Resolution, Window
-from rtpipe.weights import store
+from rtpipe.weights.made_up import is_made_up, weights_for
 from rtpipe.window.cut import Cut
 from rtpipe.window.making import FILLERS, Maker, as_they_come
 
@@ -54,7 +51,8 @@ def measure(
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """A row for every network, size, runtime and device, and one for PyTorch's eager float32; ms a picture, the median
-    in ``rate``. ``auto``: every runtime on the GPU if there is one, else on the CPU.
+    in ``rate``. ``auto``: every runtime on the GPU if there is one, else on the CPU. ``progress`` is told in words what
+    is measured, and what is exported or built for it.
 
     Raises ``InputError`` for what is no network and where nothing named can run.
     """
@@ -65,10 +63,13 @@ def measure(
     refused: list[str] = []
     for name in names or networks():
         module = _module(name)
-        with _weights(name, module) as (weights, said):
+        with weights_for(name, module) as stored:
+            said = "random weights" if is_made_up(stored) else f"weights {stored.path.stem}"
             for size in sizes:
                 progress(f"{name} at {size[0]}x{size[1]}")
-                rows += _compare(name, module, weights, said, size, ways, precision, seconds, refused)
+                rows += _compare(
+                    name, module, str(stored.path), said, size, ways, precision, seconds, refused, progress
+                )
     if not rows:
         raise InputError(refused[0] if refused else "there is no network to measure")
     return rows
@@ -95,65 +96,19 @@ def _ways(runtime: str, device: str) -> Iterator[Way]:
             yield Way(one.runtime, wanted)
 
 
-@contextmanager
-def _weights(name: str, module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Weights to load by, and what they are; random ones last as long as the context."""
-    try:
-        stored = module.Engine(module.Settings()).network.weights
-    except InputError:
-        if not hasattr(module.NETWORK, "shapes"):
-            raise
-    else:
-        yield str(stored.path), f"weights {stored.path.stem}"
-        return
-    with tempfile.TemporaryDirectory(prefix="rtpipe-bench-") as folder:
-        found, properties = module.NETWORK.recognise(random_weights(module.NETWORK.shapes()), {}, {})
-        with _stored_in(folder):
-            stored = store.save(found, properties, {"file": "random numbers"}, name=f"{name}-random")
-        yield str(stored.path), "random weights"
-
-
-def random_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Tensors that keep a network's activations near 1: they never overflow, and never reach numbers so small that
-    a CPU slows down."""
-    random = np.random.default_rng(0)
-    made: dict[str, Array] = {}
-    for name, shape in shapes.items():
-        if name.endswith("num_batches_tracked"):
-            made[name] = np.zeros(shape, np.int64)
-        elif len(shape) < 2:
-            low = 0.9 if name.endswith(("weight", "running_var")) else 0.01
-            made[name] = random.uniform(low, low + 0.1, shape).astype(np.float32)
-        else:
-            made[name] = (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
-    return made
-
-
-@contextmanager
-def _stored_in(folder: str) -> Iterator[None]:
-    before = os.environ.get("RTPIPE_WEIGHTS")
-    os.environ["RTPIPE_WEIGHTS"] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["RTPIPE_WEIGHTS"]
-        else:
-            os.environ["RTPIPE_WEIGHTS"] = before
-
-
 def _compare(
     name: str, module: ModuleType, weights: str, said: str, size: Resolution, ways: Sequence[Way], precision: str,
-    seconds: float, refused: list[str],
+    seconds: float, refused: list[str], progress: Callable[[str], None],
 ) -> list[Row]:  # fmt: skip
     contenders: dict[str, Callable[[], object]] = {}
     network = None
     for way in ways:
         settings = module.Settings(weights=weights, runtime=way.runtime, device=way.device, precision=precision)
         engine = module.Engine(settings)
+        engine.network.progress = progress
         try:
             engine.warm(size)
-        except InputError as error:
+        except (InputError, WorldError) as error:  # what failed was said in the log; the others are measured
             refused.append(str(error))
             continue
         shown = window(engine.spec, size)

@@ -114,7 +114,7 @@ def reconstruction(
 def engine(
     networks: Annotated[list[str] | None, typer.Argument(help="Which; none: every one that is installed.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Picture sizes, as 346x260; small where left out.")] = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime, torch; auto: all that this machine has.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="tensorrt, onnxruntime, torch; auto: all that are here.")] = "auto",
     device: Annotated[str, typer.Option(help="cuda, cpu; auto: the GPU if there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16; auto: fp16 on a GPU.")] = "auto",
     seconds: Seconds = 2.0,

@@ -1,4 +1,4 @@
-"""``rtpipe engines``: which engines there are, and weights for those that learn."""
+"""``rtpipe engines``: which engines there are, weights for those that learn, plans and checks of what runs them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rtpipe.cli import engines_build, engines_check
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rtpipe.weights.learned import Properties
     from rtpipe.weights.overview import Entry, Runtime
 
-app = typer.Typer(help="Engines: what they cost and need; weights of networks.", no_args_is_help=True)
+app = typer.Typer(help="Engines: what they cost and need; weights; TensorRT plans; checks.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -109,6 +111,10 @@ def import_(
         typer.echo(f"{stored.path.stem} is there already, from the same file; --overwrite writes it again")
     numbers = sum(array.size for array in stored.tensors.values() if array.dtype.kind == "f")
     _say(stored.path.stem, stored.path, stored.properties, stored.provenance, numbers, len(stored.tensors))
+
+
+app.command()(engines_build.build)
+app.command()(engines_check.check)
 
 
 def table(entries: Sequence[Entry], size: str) -> Table:

@@ -11,6 +11,7 @@ from rtpipe import registry
 from rtpipe.bench import engine
 from rtpipe.cli import app
 from rtpipe.errors import InputError
+from rtpipe.weights.made_up import random_weights
 
 SIZE = (32, 24)
 
@@ -37,7 +38,7 @@ def test_a_network_stands_beside_the_plain_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", engine.networks())
 def test_random_weights_are_weights_of_each_network(name: str) -> None:
     network = registry.load("engines", name).NETWORK
-    found, properties = network.recognise(engine.random_weights(network.shapes()), {}, {})
+    found, properties = network.recognise(random_weights(network.shapes()), {}, {})
     assert properties.network == name
     assert sum(array.size for array in found.values()) >= network.parameters(properties.variant)
 

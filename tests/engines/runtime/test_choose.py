@@ -31,7 +31,7 @@ class Session:
 
 
 def machine(
-    monkeypatch: pytest.MonkeyPatch, errors: Mapping[str, Exception] | None = None, **devices: str | ImportError
+    monkeypatch: pytest.MonkeyPatch, errors: Mapping[str, Exception] | None = None, **devices: str | Exception
 ) -> list[tuple[str, str, str]]:
     """A machine whose runtimes have these devices; returns the list of (runtime, device, precision) opened."""
     opened: list[tuple[str, str, str]] = []
@@ -39,7 +39,7 @@ def machine(
     def runtime(name: str) -> Any:
         def available() -> tuple[str, Mapping[str, tuple[str, ...]]]:
             there = devices.get(name, "")
-            if isinstance(there, ImportError):
+            if isinstance(there, Exception):
                 raise there
             return "1.0", {one: ("fp32", "fp16") if one == "cuda" else ("fp32",) for one in there.split()}
 
@@ -57,23 +57,27 @@ def machine(
 
 
 @pytest.mark.parametrize(
-    ("onnxruntime", "torch", "settings", "taken"),
+    ("tensorrt", "onnxruntime", "torch", "settings", "taken"),
     [
-        ("cpu cuda", "cpu cuda", {}, ("onnxruntime", "cuda", "fp16")),
-        ("cpu", "cpu cuda", {}, ("torch", "cuda", "fp16")),
-        ("cpu", "cpu", {}, ("onnxruntime", "cpu", "fp32")),
-        ("cpu", ImportError("no"), {}, ("onnxruntime", "cpu", "fp32")),
-        (ImportError("no"), "cpu", {}, ("torch", "cpu", "fp32")),
-        ("cpu cuda", "cpu cuda", {"device": "cpu"}, ("onnxruntime", "cpu", "fp32")),
-        ("cpu cuda", "cpu cuda", {"runtime": "torch"}, ("torch", "cuda", "fp16")),
-        ("cpu cuda", "cpu", {"runtime": "torch"}, ("torch", "cpu", "fp32")),
-        ("cpu cuda", "cpu cuda", {"precision": "fp32"}, ("onnxruntime", "cuda", "fp32")),
+        ("cuda", "cpu cuda", "cpu cuda", {}, ("tensorrt", "cuda", "fp16")),
+        ("cuda", "cpu cuda", "cpu cuda", {"precision": "fp32"}, ("tensorrt", "cuda", "fp32")),
+        ("cuda", "cpu cuda", "cpu cuda", {"device": "cpu"}, ("onnxruntime", "cpu", "fp32")),
+        ("cuda", "cpu cuda", "cpu cuda", {"runtime": "onnxruntime"}, ("onnxruntime", "cuda", "fp16")),
+        ("cuda", "cpu", "cpu", {"runtime": "tensorrt", "device": "cuda"}, ("tensorrt", "cuda", "fp16")),
+        ("", "cpu cuda", "cpu cuda", {}, ("onnxruntime", "cuda", "fp16")),
+        (ImportError("no"), "cpu", "cpu cuda", {}, ("torch", "cuda", "fp16")),
+        (OSError("libnvinfer.so.10: cannot open"), "cpu", "cpu", {}, ("onnxruntime", "cpu", "fp32")),
+        ("", "cpu", ImportError("no"), {}, ("onnxruntime", "cpu", "fp32")),
+        ("", ImportError("no"), "cpu", {}, ("torch", "cpu", "fp32")),
+        ("", "cpu cuda", "cpu cuda", {"runtime": "torch"}, ("torch", "cuda", "fp16")),
+        ("", "cpu cuda", "cpu", {"runtime": "torch"}, ("torch", "cpu", "fp32")),
+        ("", "cpu cuda", "cpu cuda", {"precision": "fp32"}, ("onnxruntime", "cuda", "fp32")),
     ],
 )
 def test_the_device_comes_first_then_the_runtime(
-    monkeypatch: pytest.MonkeyPatch, onnxruntime: Any, torch: Any, settings: Any, taken: tuple[str, str, str]
+    monkeypatch: pytest.MonkeyPatch, tensorrt: Any, onnxruntime: Any, torch: Any, settings: Any, taken: Any
 ) -> None:
-    opened = machine(monkeypatch, onnxruntime=onnxruntime, torch=torch)
+    opened = machine(monkeypatch, tensorrt=tensorrt, onnxruntime=onnxruntime, torch=torch)
     session = choose.open(graph(8, 8), Learned(**settings))
     assert opened == [taken]
     assert taken[1] in session.facts["runtime"]
@@ -90,13 +94,36 @@ def test_half_precision_goes_to_the_gpu_or_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_what_failed_is_passed_over_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = {"onnxruntime cuda": RuntimeError("cuDNN is missing\nand more"), "torch cuda": RuntimeError("no memory")}
-    opened = machine(monkeypatch, errors, onnxruntime="cpu cuda", torch="cpu cuda")
+    errors = {
+        "tensorrt cuda": WorldError("TensorRT 10.3 could not build recurrent: it does not say why"),
+        "onnxruntime cuda": RuntimeError("cuDNN is missing\nand more"),
+        "torch cuda": RuntimeError("no memory"),
+    }
+    opened = machine(monkeypatch, errors, tensorrt="cuda", onnxruntime="cpu cuda", torch="cpu cuda")
     session = choose.open(graph(8, 8), Learned())
     assert opened == [("onnxruntime", "cpu", "fp32")]
     assert session.facts["chosen"] == (
-        "because ONNX Runtime on cuda failed: cuDNN is missing; PyTorch on cuda failed: no memory"
+        "because TensorRT on cuda failed: TensorRT 10.3 could not build recurrent: it does not say why; "
+        "ONNX Runtime on cuda failed: cuDNN is missing; PyTorch on cuda failed: no memory"
     )
+
+
+def test_tensorrt_is_told_from_a_gpu_it_lacks_and_a_device_it_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, tensorrt=ImportError("tensorrt is not installed: pip install it"), onnxruntime="cpu")
+    with pytest.raises(InputError, match=r"cannot run: TensorRT: tensorrt is not installed: pip install it$"):
+        choose.open(graph(8, 8), Learned(runtime="tensorrt"))
+    with pytest.raises(InputError, match="TensorRT runs on a GPU alone: device: cuda"):
+        choose.open(graph(8, 8), Learned(runtime="tensorrt", device="cpu"))
+    (said,) = (one for one in choose.availability() if one.runtime == "tensorrt")
+    assert (said.why, said.devices) == ("tensorrt is not installed: pip install it", ())
+
+
+def test_a_device_that_is_not_there_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, tensorrt="cuda", onnxruntime="cpu", torch="cpu cuda")
+    needs = {one.runtime: dict(one.needs) for one in choose.availability()}
+    assert set(needs) == {"tensorrt", "onnxruntime", "torch"}
+    assert "onnxruntime-gpu" in needs["onnxruntime"]["cuda"]
+    assert needs["tensorrt"] == needs["torch"] == {}
 
 
 def test_what_was_named_is_used_or_refused_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +155,9 @@ def test_a_device_that_fails_later_is_said_in_plain_words(monkeypatch: pytest.Mo
 
 def test_this_machine_has_both_and_says_so() -> None:
     there = {one.runtime: one for one in choose.availability()}
-    assert set(there) == {"onnxruntime", "torch"}
-    for one in there.values():
+    assert list(there) == ["tensorrt", "onnxruntime", "torch"]
+    assert bool(there["tensorrt"].devices) != bool(there["tensorrt"].why)
+    for one in (there["onnxruntime"], there["torch"]):
         assert "cpu" in one.devices
         assert one.precisions["cpu"] == ("fp32",)
     assert "onnxruntime" in there["onnxruntime"].version

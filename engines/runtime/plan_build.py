@@ -24,6 +24,7 @@ HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 """Layers that cost time, and so must be in the precision that was asked for."""
 
 OUT_OF_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|insufficient memory|FAILED_ALLOCATION", re.I)
+UNKNOWN_OPERATOR = re.compile(r"plugin not found|no importer registered", re.I)
 SMALL_WORKSPACE = re.compile(r"insufficient workspace|increas\w* the workspace|Could not find any implementation", re.I)
 
 
@@ -69,11 +70,11 @@ class Options:
 
 @dataclass
 class _Parsed:
-    """What must live until the plan is built."""
+    """What must live until the plan is built, and then go in this order."""
 
-    builder: Any
-    network: Any
     parser: Any
+    network: Any
+    builder: Any
 
 
 def build(
@@ -81,8 +82,8 @@ def build(
 ) -> Plan:
     """The plan of a network. Blocks: seconds to many minutes; ``progress`` is told how far it is.
 
-    Raises :class:`TooLittleMemory`, and ``WorldError`` for what the library cannot take or what is in the wrong precision.
-    An exception that ``progress`` raises ends the build and is raised.
+    Raises :class:`TooLittleMemory`, and ``WorldError`` for what the library cannot take and for a wrong precision. An
+    exception that ``progress`` raises ends the build and is raised.
     """
     parsed = _parse(loaded, onnx, graph)
     inspected = inspect(loaded, parsed.network, graph, precision)
@@ -111,24 +112,24 @@ def _parse(loaded: Loaded, onnx: bytes, graph: Graph) -> _Parsed:
     trt.init_libnvinfer_plugins(loaded.log, "")
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if loaded.row.typed_flag else 0
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, loaded.log)
-    if not parser.parse(onnx):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    parsed = _Parsed(trt.OnnxParser(network, loaded.log), network, builder)
+    if not parsed.parser.parse(onnx):
+        errors = [parsed.parser.get_error(index) for index in range(parsed.parser.num_errors)]
         raise WorldError(f"{loaded.title} cannot take {graph.name}: {_told(errors) or loaded.log.worst()}")
-    return _Parsed(builder, network, parser)
+    return parsed
 
 
 def _told(errors: Sequence[Any]) -> str:
-    """The parser's errors in one line: the operator and the node first, then what it said."""
-    unsupported = dict.fromkeys(
-        one.node_operator() for one in errors if "UNSUPPORTED" in one.code().name and one.node_operator()
-    )
-    told = f"operators {', '.join(unsupported)} are not supported there; " if len(unsupported) > 1 else ""
-    for one in errors[:1]:
-        node = f"{one.node_operator()} ({one.node_name()}): " if one.node_operator() else ""
-        told += f"{node}{' '.join(one.desc().split())}"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return told[:300] + more
+    """The parser's errors in one line: operators that it does not know, else the first node that it objects to."""
+    unknown = [one for one in errors if one.code().name == "UNSUPPORTED_NODE" or UNKNOWN_OPERATOR.search(one.desc())]
+    if unknown:
+        nodes = {one.node_operator(): one.node_name() for one in reversed(unknown)}
+        told = ", ".join(f"{operator} (node {node})" for operator, node in reversed(nodes.items()))
+        return f"it does not know the operator{'s' * (len(nodes) > 1)} {told}"[:300]
+    for one in errors:
+        node = f"{one.node_operator()} (node {one.node_name()}): " if one.node_operator() else ""
+        return f"{node}{' '.join(one.desc().split())}"[:300]
+    return ""
 
 
 def _configure(loaded: Loaded, config: Any, options: Options) -> Any:
@@ -158,8 +159,8 @@ def _failure(loaded: Loaded, graph: Graph, options: Options) -> WorldError:
         return TooLittleMemory(f"{loaded.title} ran out of GPU memory while building {graph.name}{size}")
     if SMALL_WORKSPACE.search(said):
         return WorldError(
-            f"{loaded.title} finds no way to compute {graph.name} in so little memory{size}: "
-            "build it ahead with more (rtpipe engines build, --workspace)"
+            f"{loaded.title} finds no way to compute {graph.name}{size}: "
+            "build it ahead with a larger one (rtpipe engines build, --workspace)"
         )
     return WorldError(f"{loaded.title} could not build {graph.name}: {loaded.log.worst() or 'it does not say why'}")
 

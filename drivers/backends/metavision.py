@@ -16,6 +16,7 @@ from typing import Any
 from drivers.backends import metavision_packets as packets
 from drivers.backends import metavision_settings
 from drivers.camera.contract import Attached, Batch, Capability, GoneError
+from drivers.camera.raw_stream import RawStream
 from drivers.camera.settings import Camera
 from rtpipe.errors import InputError, RtpipeError, WorldError
 from rtpipe.types import Events, Resolution, Trigger
@@ -61,11 +62,6 @@ def attached() -> Sequence[Attached]:
 def open(camera: Attached, settings: Camera) -> Device:
     """By the text that the SDK lists it by."""
     hal = _hal()
-    if settings.raw:
-        raise InputError(
-            f"raw: {NAME} hands over decoded events (its Python bindings do not give the bytes in one piece); "
-            "backend: neuromorphic-drivers passes an EVK3 HD's or EVK4's bytes on"
-        )
     try:
         device = hal.DeviceDiscovery.open(camera.address or camera.serial)
     except RuntimeError as error:
@@ -87,12 +83,11 @@ def open(camera: Attached, settings: Camera) -> Device:
 
 
 class Device:
-    """An open camera; see :class:`drivers.camera.contract.Device`. The SDK decodes; it does not tell what it lost."""
-
-    encoding = ""
+    """An open camera; see :class:`drivers.camera.contract.Device`. Where the bindings give the bytes (4.x: as an array)
+    they are decoded by rtpipe or passed on; where they are opaque (5.x) the SDK decodes. It tells of no losses."""
 
     def __init__(self, hal: Any, device: Any, camera: Attached) -> None:
-        self._device = device
+        self._hal, self._device = hal, device
         self._stream = device.get_i_events_stream()
         self._decoder = device.get_i_events_stream_decoder()
         self._facilities = metavision_settings.Facilities.of(hal, device)
@@ -101,6 +96,8 @@ class Device:
         self._triggers: list[Trigger] = []
         self._kinds: tuple[str, ...] = ("events",)
         self._running = False
+        self._bytes: RawStream | None = None
+        self._encoding = ""
         self._attached = self._described(camera)
 
     def _described(self, camera: Attached) -> Attached:
@@ -118,18 +115,42 @@ class Device:
 
     def start(self, settings: Camera) -> None:
         """Configure it and let it stream. Raises ``InputError``, ``GoneError``."""
-        decoder = self._device.get_i_event_cd_decoder()
-        decoder.add_event_buffer_callback(lambda array: self._events.append(packets.events(array)))
-        signals = self._device.get_i_event_ext_trigger_decoder()
-        if signals is not None and settings.triggers and self._facilities.trigger_in is not None:
-            signals.add_event_buffer_callback(lambda array: self._triggers.append(packets.triggers(array)))
-            self._kinds = ("events", "triggers")
+        wants_triggers = settings.triggers and self._facilities.trigger_in is not None
+        self._kinds = ("events", "triggers") if wants_triggers else ("events",)
+        self._make_decoder(settings.raw, wants_triggers)
         self.apply(settings)
         try:
             self._stream.start()
         except RuntimeError as error:
             raise GoneError(f"{self._attached.model} does not start: {_words(error)}") from error
         self._running = True
+
+    def _make_decoder(self, raw: bool, triggers: bool) -> None:
+        identification = self._device.get_i_hw_identification()
+        encoding = packets.ENCODINGS.get(
+            str(identification.get_current_data_encoding_format()).split(";")[0].upper(), ""
+        )
+        opaque = any(hasattr(self._hal, name) for name in ("RawDataBuffer", "RawBuffer"))
+        if encoding and not opaque:
+            self._bytes = RawStream(encoding, self.resolution, raw=raw, triggers=triggers)
+            self._bytes.warm()
+            self._encoding = encoding if raw else ""
+            return
+        if raw:
+            raise InputError(
+                f"raw: this version of {NAME} does not give the camera's bytes in one piece; raw: false, or backend: "
+                "neuromorphic-drivers for an EVK3 HD or EVK4"
+            )
+        decoder = self._device.get_i_event_cd_decoder()
+        decoder.add_event_buffer_callback(lambda array: self._events.append(packets.events(array)))
+        signals = self._device.get_i_event_ext_trigger_decoder()
+        if signals is not None and triggers:
+            signals.add_event_buffer_callback(lambda array: self._triggers.append(packets.triggers(array)))
+
+    @property
+    def encoding(self) -> str:
+        """Of the bytes that it passes on, ``""`` where it gives events."""
+        return self._encoding
 
     @property
     def attached(self) -> Attached:
@@ -193,6 +214,9 @@ class Device:
         data = self._stream.get_latest_raw_data()
         if data is None:
             return Batch()
+        if self._bytes is not None:
+            taken = self._bytes.push(packets.copied(data))
+            return Batch(taken.readings, received_ns, refused=taken.refused)
         self._decoder.decode(data)  # calls back
         until = int(self._decoder.get_last_timestamp())
         readings = packets.readings(self._events, self._triggers, until if until >= 0 else None, self._kinds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,11 @@ PLUGINS = {
 """The end of a plugin's name, up to SDK 4; later ones have one plugin for all, and the open camera tells the rest."""
 
 BY_SENSOR = {"IMX636": "HD", "Gen4.1": "HD", "Gen41": "HD", "Gen3.1": "VGA", "Gen31": "VGA", "GenX320": "320"}
+
+
+def copied(buffer: Any) -> Array:
+    """A buffer of the SDK's (an array of bytes) as bytes of our own: it uses its memory again."""
+    return np.frombuffer(bytes(memoryview(buffer).cast("B")), np.uint8)
 
 
 def events(array: Array) -> Events:

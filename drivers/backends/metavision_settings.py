@@ -7,7 +7,7 @@ bindings (4.x and 5.x).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ class Facilities:
     trigger_in: Any = None
     trigger_out: Any = None
     synchronization: Any = None
+    initial: Mapping[str, int] = field(default_factory=dict)
+    """The biases as the camera came."""
 
     @staticmethod
     def of(hal: Any, device: Any) -> Facilities:
@@ -43,9 +45,10 @@ class Facilities:
             getter = getattr(device, f"get_i_{name}", None)
             return getter() if getter is not None else None
 
+        biases = get("ll_biases")
         return Facilities(
             hal,
-            get("ll_biases"),
+            biases,
             get("roi"),
             get("digital_event_mask"),
             get("erc_module"),
@@ -54,6 +57,7 @@ class Facilities:
             get("trigger_in"),
             get("trigger_out"),
             get("camera_synchronization"),
+            {str(name): int(value) for name, value in biases.get_all_biases().items()} if biases is not None else {},
         )
 
 
@@ -142,6 +146,8 @@ def steps(facilities: Facilities, settings: Camera, before: Camera | None) -> It
     for name, value in settings.biases.items():
         if old.get(name) != value:
             yield f"biases.{name}", partial(facilities.biases.set, name, value)
+    for name in old.keys() - settings.biases.keys():
+        yield f"biases.{name}", partial(facilities.biases.set, name, facilities.initial[name])
     if facilities.roi is not None and changed("roi"):
         yield "roi", lambda: _set_roi(facilities, settings)
     if _masks(facilities) and changed("mask", []):

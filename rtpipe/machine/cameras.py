@@ -225,18 +225,18 @@ def _holds(files: Path, node: Path) -> bool:
 
 
 def driver_of(model: str) -> tuple[str, ModuleType] | None:
-    """The driver for a model, by the ``MODELS`` of its module; the one for the fewest models first (``davis`` before
-    one for any camera). None where there is none."""
-    fit = []
+    """The driver for a model, by the ``MODELS`` of its module; else one that takes what no other names (its ``MODELS``
+    are empty). None where there is none."""
+    fit: list[tuple[int, str, ModuleType]] = []
     for name in registry.names("drivers"):
         try:
             module = registry.load("drivers", name)
         except RtpipeError:
             continue
-        models: Sequence[str] = getattr(module, "MODELS", ())
-        if model in models:
-            fit.append((len(models), name, module))
-    return min(fit)[1:] if fit else None
+        models: Sequence[str] | None = getattr(module, "MODELS", None)
+        if models is not None and (model in models or not models):
+            fit.append((len(models) or 1000, name, module))
+    return min(fit, key=lambda each: each[:2])[1:] if fit else None
 
 
 def _rank(name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rtpipe.encodings.evt3_encode import Encoder
 from rtpipe.types import Events, Trigger
 from tests.drivers.camera.faults import Transfer, Unplugged, camera
 
@@ -118,6 +119,7 @@ class RawDataBuffer:
 class I_EventsStream:
     def __init__(self, session: int) -> None:
         self._session = session
+        self._encoder = Encoder()
         self._waiting: Transfer | None = None
 
     def start(self) -> None:
@@ -135,10 +137,14 @@ class I_EventsStream:
             return -1
         return 0 if self._waiting is None else 1
 
-    def get_latest_raw_data(self) -> RawDataBuffer:
+    def get_latest_raw_data(self) -> Any:
         assert self._waiting is not None
         transfer, self._waiting = self._waiting, None
-        return RawDataBuffer(transfer)
+        if "RawDataBuffer" in globals():
+            return RawDataBuffer(transfer)
+        events = Events.concatenate(body for body in transfer.bodies if isinstance(body, Events))
+        signals = [body for body in transfer.bodies if isinstance(body, Trigger)]
+        return self._encoder.encode(events, signals[0] if signals else None)  # SDK 4: an array of bytes
 
 
 class I_Decoder:
@@ -187,6 +193,9 @@ class SensorInfo:
 class I_HW_Identification:
     def get_serial(self) -> str:
         return "00ca0009"
+
+    def get_current_data_encoding_format(self) -> str:
+        return "EVT3"
 
     def get_sensor_info(self) -> SensorInfo:
         return SensorInfo()

@@ -102,6 +102,11 @@ def build(
     return Plan(bytes(memoryview(built)), inspected, measured)
 
 
+def looked_at(loaded: Loaded, onnx: bytes, graph: Graph, precision: str) -> Inspected:
+    """What a network is made of, parsed and inspected but not built. Raises ``WorldError`` as :func:`build` does."""
+    return inspect(loaded, _parse(loaded, onnx, graph).network, graph, precision)
+
+
 def _parse(loaded: Loaded, onnx: bytes, graph: Graph) -> _Parsed:
     trt = loaded.module
     loaded.log.clear()

@@ -51,7 +51,8 @@ class Sink(Stage, Protocol):
     Its module also holds ``DELIVERY`` (``"every"``: all packets in order; ``"latest"``: only the newest of each stream,
     what is skipped is counted) and ``wants(settings) -> tuple[str, ...]``, the kinds of streams it takes; and
     ``DIRECT = True`` where the camera's streams are to come from the driver also when there is a history: as the camera
-    sent them, never rewound. A sink may also have ``rewound(seconds or None)``: told how far what it shows is rewound.
+    sent them, never rewound; ``TAKES_ANY = True`` where it lives with whichever of its kinds there are. A sink may also
+    have ``rewound(seconds or None)``: told how far what it shows is rewound.
     """
 
     def idle(self) -> Sequence[str]:
@@ -68,7 +69,11 @@ class Driver(Protocol):
     """A source of packets: a camera, or the replay of a recording.
 
     It may also have ``progress() -> (now_s, duration_s or None)``, ``facts`` as a stage's, and, where it sends the same
-    packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have.
+    packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have; ``flows``, a
+    stage's own ledger; ``notes``, a mapping of JSON to keep with every recording, asked again and again; ``ready(s)``: wait
+    so long for what :meth:`open` needs, False where it is not there yet; and ``finish() -> Sequence[Packet]``: what is
+    still inside at the end. Its module
+    has ``CARRIES_OUTPUT = True`` where what an engine made elsewhere may be among its streams.
     """
 
     live: ClassVar[bool]

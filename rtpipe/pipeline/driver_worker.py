@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import zmq
 
@@ -18,6 +20,8 @@ from rtpipe.types import Packet, StreamInfo
 READ_TIMEOUT_S = 0.002
 LIVE_QUEUE, REPLAY_QUEUE = 64 << 20, 1 << 20
 """Bytes that wait for one consumer: a camera's bursts must fit, a replay waits instead."""
+LOOK_S = 0.05
+"""How long a driver that waits for its camera blocks at a time."""
 DRAIN_S = 10.0
 """How long a consumer may make no progress at the end before its packets are given up and counted."""
 
@@ -46,11 +50,16 @@ class DriverWorker:
     def run(self) -> None:
         """Blocks until every packet is accounted for. Raises ``RtpipeError`` where the device or file fails."""
         try:
+            if not self._await_driver():
+                self._report(DONE)
+                return
             self._streams = tuple(replace(s, name=self._named(s.name)) for s in self._driver.open())
             self._publisher.announce(self._streams)
             self._await_consumers()
             self._resume()
             failure = self._pump()
+            for packet in self._driver_has("finish", ()):
+                self._publish(packet)
             self._end()
             self._drain()
             self._report(DONE)
@@ -59,6 +68,19 @@ class DriverWorker:
         finally:
             self._driver.close()
             self._publisher.close(200)
+
+    def _driver_has(self, verb: str, otherwise: Any, *words: object) -> Any:
+        """What a driver's verb gives that not every driver has."""
+        method = getattr(self._driver, verb, None)
+        return otherwise if method is None else method(*words)
+
+    def _await_driver(self) -> bool:
+        """Wait until the driver can be opened at once; False where there is an order to stop before."""
+        while not self._driver_has("ready", True, LOOK_S):
+            self._attend(0)
+            if self._stopping:
+                return False
+        return True
 
     def _named(self, stream: str) -> str:
         """A driver calls its streams ``camera/…``; in a pipeline they bear the source's name."""
@@ -142,15 +164,17 @@ class DriverWorker:
             self._report(RUNNING if self._publisher.ready else WAITING)
 
     def _report(self, state: str) -> None:
-        progress = getattr(self._driver, "progress", None)
-        now_s, duration_s = progress() if progress is not None else (None, None)
+        now_s, duration_s = self._driver_has("progress", (None, None))
+        notes: Mapping[str, str] = getattr(self._driver, "notes", {})
         self._link.send(
             Report(
                 self._plan.name,
                 state,
                 os.getpid(),
                 sent=self._publisher.ledgers(),
+                flows=dict(getattr(self._driver, "flows", {})),
                 facts=dict(getattr(self._driver, "facts", {})),
+                notes={f"{name}/{self._plan.name}": text for name, text in notes.items()},
                 position_s=now_s,
                 duration_s=duration_s,
             )

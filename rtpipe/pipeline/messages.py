@@ -5,6 +5,7 @@ Nothing here carries data packets; those go over :mod:`rtpipe.sockets`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -39,6 +40,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     flows: dict[str, Flow] = {}
     latency: dict[str, Latency] = {}
     facts: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    """What a driver wants kept with recordings (JSON by name), as it is now."""
     position_s: float | None = None
     duration_s: float | None = None
     rewound_s: float | None = None
@@ -181,7 +184,7 @@ def to_worker(data: bytes) -> ToWorker:
 
 COMMANDS = (
     "pause, resume, step, seek SECONDS (or +S, -S), speed FACTOR, rewind SECONDS, live, save SECONDS, record on|off, "
-    "mark TEXT, status, stop"
+    "mark TEXT, set SETTING VALUE, status, stop"
 )
 
 
@@ -201,6 +204,11 @@ def check_command(command: str) -> str:
         return f"{verb} {argument}"
     if verb == "record" and argument in ("on", "off"):
         return f"record {argument}"
+    if verb == "set":
+        key, _, value = argument.partition(" ")
+        if not re.fullmatch(r"[A-Za-z_][\w.-]{0,99}", key) or not value.strip():
+            raise InputError("set wants a camera's setting and its value: set frames.exposure_us 8000, set roi off")
+        return f"set {key} {value.strip()[:10_000]}"
     if verb == "mark" and argument:
         return f"mark {argument[:1000]}"
     raise InputError(f"no such command: {command!r}; there are {COMMANDS}")

@@ -30,7 +30,8 @@ class Orders:
 
     ``record`` is for recorders; ``rewind``, ``live`` and ``save`` for the history. ``pause``, ``resume``, ``step``,
     ``seek`` and ``speed`` are for what is rewound: the history is asked first, and what it declines, because the stream
-    is live, the drivers obey. ``tell(worker, message)`` sends, ``answer(client, request, ok, text)`` replies.
+    is live, the drivers obey. ``set`` is for the drivers alone: for one of them where the setting begins with its name
+    (``set left.roi off``), else for all. ``tell(worker, message)`` sends, ``answer(client, request, ok, text)`` replies.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Orders:
         verb = command.partition(" ")[0]
         if verb == "record":
             self._send(command, self._acting("sink", "record"), client, request)
+        elif verb == "set":
+            self._set(command, client, request)
         elif verb not in ("rewind", "live", "save"):
             self._send(command, self._acting("history") or self._acting("driver"), client, request)
         elif any(worker.plan.role == "history" for worker in self._workers.values()):
@@ -55,6 +58,14 @@ class Orders:
         else:
             text = f"{verb}: nothing is kept; add history: {{of: camera}} to the pipeline"
             self._answer(client, request, False, text)
+
+    def _set(self, command: str, client: bytes | None, request: int) -> None:
+        drivers = self._acting("driver")
+        name, dot, rest = command.removeprefix("set ").partition(".")
+        if dot and name in drivers:
+            self._send(f"set {rest}", {name}, client, request)
+        else:
+            self._send(command, drivers, client, request)
 
     def heard(self, name: str, answer: Answer) -> None:
         """A worker has answered."""

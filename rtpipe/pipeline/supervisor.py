@@ -83,6 +83,7 @@ class Supervisor:
         self._signals = 0
         self._stopping = False
         self._orders = Orders(self._workers, self._tell, self._answer)
+        self._noted: dict[tuple[str, int], dict[str, str]] = {}  # what each sink in each of its lives was told
         self._next_status = 0.0
 
     @property
@@ -184,6 +185,19 @@ class Supervisor:
             lives.append(report)
         else:
             lives[-1] = report
+        self._keep_notes()
+
+    def _keep_notes(self) -> None:
+        """Drivers' notes to every sink that has not got them as they are now, one that was restarted included."""
+        drivers = [w.account.last for w in self._workers.values() if w.plan.role == "driver" and w.account.last]
+        for name, worker in self._workers.items():
+            if worker.plan.role != "sink" or len(worker.account.lives) <= len(worker.account.deaths):
+                continue
+            told = self._noted.setdefault((name, len(worker.account.deaths)), {})
+            for key, text in ((key, text) for report in drivers for key, text in report.notes.items()):
+                if told.get(key) != text:
+                    told[key] = text
+                    self._tell(name, Note(key, text))
 
     def _reap(self) -> None:
         for name, worker in self._workers.items():

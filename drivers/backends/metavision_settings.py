@@ -130,8 +130,8 @@ def check(facilities: Facilities, settings: Camera, resolution: Resolution) -> N
         low, high = settings.antiflicker_hz
         if low >= high:
             raise InputError(f"antiflicker_hz: the lower frequency first, not {low:g}, {high:g}")
-        for value in settings.antiflicker_hz:
-            _within("antiflicker_hz", value, _band(facilities.antiflicker))
+        for hz in settings.antiflicker_hz:
+            _within("antiflicker_hz", hz, _band(facilities.antiflicker))
 
 
 def steps(facilities: Facilities, settings: Camera, before: Camera | None) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -70,10 +70,10 @@ class Driver(Protocol):
 
     It may also have ``progress() -> (now_s, duration_s or None)``, ``facts`` as a stage's, and, where it sends the same
     packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have; ``flows``, a
-    stage's own ledger; ``notes``, a mapping of JSON to keep with every recording, asked again and again; ``ready(s)``: wait
-    so long for what :meth:`open` needs, False where it is not there yet; and ``finish() -> Sequence[Packet]``: what is
-    still inside at the end. Its module
-    has ``CARRIES_OUTPUT = True`` where what an engine made elsewhere may be among its streams.
+    stage's own ledger; ``notes``, a mapping of JSON to keep with every recording, asked again and again; ``ready(s)``:
+    wait so long for what :meth:`open` needs, False where it is not there yet; and ``finish() -> Sequence[Packet]``: what
+    is still inside at the end. Its module has ``CARRIES_OUTPUT = True`` where what an engine made elsewhere may be among
+    its streams.
     """
 
     live: ClassVar[bool]

@@ -31,7 +31,8 @@ class Orders:
     ``record`` is for recorders; ``rewind``, ``live`` and ``save`` for the history. ``pause``, ``resume``, ``step``,
     ``seek`` and ``speed`` are for what is rewound: the history is asked first, and what it declines, because the stream
     is live, the drivers obey. ``set`` is for the drivers alone: for one of them where the setting begins with its name
-    (``set left.roi off``), else for all. ``tell(worker, message)`` sends, ``answer(client, request, ok, text)`` replies.
+    (``set left.roi off``), else for all. ``tell(worker, message)`` sends, ``answer(client, request, ok, text)``
+    replies.
     """
 
     def __init__(

@@ -66,6 +66,11 @@ class Builder(Protocol):
         """The TensorRT of this machine. Imports it: blocks for a second. Never raises."""
         ...
 
+    def parse(self, graph: Any, precision: str, *, progress: Callable[[str], None]) -> str:
+        """See whether TensorRT knows everything in a network, without building it: says what it is made of. Blocks as
+        long as the network must be exported. Raises ``InputError`` and ``WorldError`` that names what it does not."""
+        ...
+
     def build(
         self, graph: Any, precision: str, *, keep: bool, workspace_mb: int, progress: Callable[[str], None]
     ) -> Built:

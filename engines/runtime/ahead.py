@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from engines.runtime.cores import threads
 from engines.runtime.graph import Graph
 from rtpipe.errors import InputError
 from rtpipe.runtimes import Built, Gpu, Library
+
+if TYPE_CHECKING:
+    from engines.runtime.plan_build import Inspected
 
 
 def gpu() -> Gpu | None:
@@ -44,11 +48,10 @@ def tensorrt() -> Library:
     from engines.runtime.cuda import first_gpu
     from engines.runtime.tensorrt_library import installed, serving
 
-    found = [each for each in installed() if each.version]
-    title, version, why, builds = (found[0].title, found[0].version, "", False) if found else ("", "", "", False)
+    found = next((each for each in installed() if each.version), None)
+    title, version, why = (found.title, found.version, "") if found else ("", "", "")
     try:
-        serving(None)
-        builds = True
+        builds = serving(None) is not None
     except Exception:  # none that builds without a GPU
         builds = False
     try:
@@ -63,6 +66,21 @@ def tensorrt() -> Library:
     return Library(title, version, why, builds)
 
 
+def parse(graph: Graph, precision: str, *, progress: Callable[[str], None]) -> str:
+    """See :class:`rtpipe.runtimes.Builder`."""
+    from engines.runtime.cuda import first_gpu
+    from engines.runtime.exported import onnx_of
+    from engines.runtime.plan_build import looked_at
+    from engines.runtime.tensorrt_library import serving
+
+    try:
+        here = first_gpu()
+        loaded = serving(None if here is None else here.compute_capability)
+        return _words(looked_at(loaded, onnx_of(graph, precision, progress), graph, precision))
+    except ImportError as error:
+        raise InputError(f"{graph.name} cannot be looked at here: {error}") from error
+
+
 def build(graph: Graph, precision: str, *, keep: bool, workspace_mb: int, progress: Callable[[str], None]) -> Built:
     """See :class:`rtpipe.runtimes.Builder`."""
     from engines.runtime import tensorrt as runtime
@@ -75,8 +93,10 @@ def build(graph: Graph, precision: str, *, keep: bool, workspace_mb: int, progre
         tried = runtime.try_building(graph, precision, progress)
     except ImportError as error:
         raise InputError(f"{graph.name} cannot be built here: {error}") from error
-    heavy = tried.inspected.half + tried.inspected.single
-    verified = f"{tried.inspected.layers} layers, {tried.inspected.half} of {heavy} convolutions and products in half"
-    if tried.inspected.kept_single:
-        verified += f", {len(tried.inspected.kept_single)} kept in single precision"
-    return Built("", tried.nbytes, tried.seconds, False, tried.library, verified)
+    return Built("", tried.nbytes, tried.seconds, False, tried.library, _words(tried.inspected))
+
+
+def _words(inspected: Inspected) -> str:
+    heavy = inspected.half + inspected.single
+    said = f"{inspected.layers} layers, {inspected.half} of {heavy} convolutions and products in half precision"
+    return said + (f", {len(inspected.kept_single)} kept in single" if inspected.kept_single else "")

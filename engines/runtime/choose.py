@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
-from engines.runtime.ahead import build, gpu, gpu_free_bytes, tensorrt
+from engines.runtime.ahead import build, gpu, gpu_free_bytes, parse, tensorrt
 from engines.runtime.cores import threads
 from engines.runtime.graph import Availability, Graph, Session
 from engines.settings import Learned
 from rtpipe.errors import InputError, RtpipeError, WorldError
 from rtpipe.types import Array
 
-__all__ = ["Chosen", "Way", "availability", "build", "gpu", "gpu_free_bytes", "open", "tensorrt"]
+__all__ = ["Chosen", "Way", "availability", "build", "gpu", "gpu_free_bytes", "open", "parse", "tensorrt"]
 
 LOG = logging.getLogger(__name__)
 

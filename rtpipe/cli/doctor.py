@@ -70,14 +70,16 @@ def probes() -> list[Probe]:
     import os
     from functools import partial
 
+    from rtpipe import runtimes
     from rtpipe.machine import base, cameras, extras, usb
     from rtpipe.machine.examine import Probe
+    from rtpipe.machine.jetson import jetson
     from rtpipe.registry import GROUPS, names
 
     def text(path: str) -> str:
         return Path(path).read_text(errors="replace")
 
-    nvidia = extras.nvidia_gpu(Path("/"))
+    nvidia, board = extras.nvidia_gpu(Path("/")), jetson(Path("/"))
     return [
         Probe("machine", "rtpipe", base.rtpipe),
         Probe("machine", "Python", base.python, required=True),
@@ -89,10 +91,13 @@ def probes() -> list[Probe]:
         Probe("base", "transport", base.transport, required=True),
         Probe("base", "video", partial(base.encoders, bool(nvidia))),
         Probe("base", "display", base.screen),
-        Probe("accelerators", "GPU", partial(extras.gpu, nvidia)),
+        Probe("accelerators", "GPU", lambda: extras.gpu(nvidia, runtimes.gpu(), board)),
         Probe("accelerators", "ONNX Runtime", extras.onnx_runtime),
         Probe("accelerators", "PyTorch", partial(extras.torch, nvidia)),
-        Probe("accelerators", "TensorRT", partial(extras.tensorrt, nvidia)),
+        Probe(
+            "accelerators", "TensorRT", lambda: extras.tensorrt(runtimes.builder().tensorrt(), runtimes.gpu(), board)
+        ),
+        Probe("accelerators", "networks", lambda: extras.networks(runtimes.builder())),
         *[Probe("cameras", name, partial(cameras.backend, name)) for name in names("backends")],
         Probe("cameras", "USB", usb.facts),
         *[Probe("parts", group, partial(base.parts, group), required=True) for group in GROUPS],

@@ -139,11 +139,18 @@ def check(document: Document) -> PipelineConfig:
         window = convert(document, ("window",), document.data["window"], WindowSettings, what="window")
         if window.of not in sources:
             raise document.error(("window", "of"), f"there is no source {window.of!r}; sources: {', '.join(sources)}")
+        if window.frames is not None and window.frames not in sources:
+            there = ", ".join(sources)
+            raise document.error(("window", "frames"), f"there is no source {window.frames!r}; sources: {there}")
+        if window.frames is not None and history is not None:
+            raise document.error(
+                ("history",), "it keeps one source, and windows with frames of another cannot be rewound: leave it out"
+            )
     if document.data.get("engine") is not None:
         engine, load = _engine(document, document.data["engine"])
     filters = _filters(document, window)
     sinks = _sinks(document)
-    _check_pairs(document, window, engine, sinks)
+    _check_pairs(document, sources, window, engine, sinks)
     if engine is not None and window is not None:
         _check_load(document, window, engine, load)
     return PipelineConfig(Path(document.name).stem, sources, window, engine, sinks, history, filters, load)
@@ -252,7 +259,11 @@ def _part(
 
 
 def _check_pairs(
-    document: Document, window: WindowSettings | None, engine: Part | None, sinks: Mapping[str, Part]
+    document: Document,
+    sources: Mapping[str, Part],
+    window: WindowSettings | None,
+    engine: Part | None,
+    sinks: Mapping[str, Part],
 ) -> None:
     if engine is not None and window is None:
         raise document.error(("engine",), "an engine eats windows: add a window section")
@@ -263,9 +274,10 @@ def _check_pairs(
         wrong = misfit(window, spec)
         if wrong is not None:
             raise document.error(("window", wrong[0]), wrong[1])
+    remote = any(getattr(source.module, "CARRIES_OUTPUT", False) for source in sources.values())
     for index, sink in enumerate(sinks.values()):
-        wanted = set(sink.module.wants(sink.settings))
-        if engine is None and wanted & {"output", "picture"}:
+        wanted = set() if getattr(sink.module, "TAKES_ANY", False) else set(sink.module.wants(sink.settings))
+        if engine is None and not remote and wanted & {"output", "picture"}:
             raise document.error(("sinks", index), f"{sink.kind} shows an engine's output, and there is no engine")
         if window is not None and "picture" in wanted and "events" not in window.needs:
             raise document.error(("sinks", index), f"{sink.kind} draws events, and windows by: {window.by} hold none")

@@ -11,6 +11,7 @@ from rtpipe.errors import ConfigError
 from rtpipe.pipeline.config import HISTORY, PipelineConfig
 from rtpipe.pipeline.messages import InputPlan, WorkerPlan
 from rtpipe.types import KINDS
+from rtpipe.window.settings import WindowSettings
 
 ENGINE = "engine"
 CAMERA_KINDS = tuple(kind for kind in KINDS if kind not in ("output", "picture"))
@@ -73,15 +74,31 @@ def _edges(config: PipelineConfig) -> list[tuple[str, str, list[str], str]]:
         edges.append((config.history.of, HISTORY, list(CAMERA_KINDS), "every"))
         behind = {config.history.of: HISTORY}
     if config.engine is not None and config.window is not None:
-        edges.append((behind.get(config.window.of, config.window.of), ENGINE, list(config.window.needs), "every"))
+        edges += [(behind.get(source, source), ENGINE, kinds, "every") for source, kinds in _eaten(config.window)]
+    joined = {config.window.of, config.window.frames} if config.window is not None and config.window.frames else set()
     for name, sink in config.sinks.items():
         wanted = list(dict.fromkeys(sink.module.wants(sink.settings)))
-        camera = [kind for kind in wanted if kind in CAMERA_KINDS]
-        made = [kind for kind in wanted if kind not in CAMERA_KINDS]
+        # Where there is no engine here, a source may carry what one made elsewhere.
+        camera = [kind for kind in wanted if kind in CAMERA_KINDS or config.engine is None]
+        made = [kind for kind in wanted if kind not in camera]
         if camera:
             direct = getattr(sink.module, "DIRECT", False)
-            producers = [source if direct else behind.get(source, source) for source in config.sources]
-            edges += [(producer, name, camera, sink.module.DELIVERY) for producer in producers]
+            for source in config.sources:
+                kinds = camera if direct or source not in joined else [kind for kind in camera if kind != "frames"]
+                if kinds:
+                    edges.append((source if direct else behind.get(source, source), name, kinds, sink.module.DELIVERY))
+            if not direct and joined and "frames" in camera:
+                made.append("frames")  # as they were joined to the events, on their clock
         if made and config.engine is not None:
             edges.append((ENGINE, name, made, sink.module.DELIVERY))
     return edges
+
+
+def _eaten(window: WindowSettings) -> list[tuple[str, list[str]]]:
+    """(source, kinds) of what windows are cut from."""
+    kinds = list(window.needs)
+    if window.frames is None:
+        return [(window.of, kinds)]
+    own = [kind for kind in kinds if kind != "frames"]
+    by_signal = window.join is None or window.join.clocks in ("auto", "trigger")
+    return [(window.of, [*own, "triggers"] if by_signal else own), (window.frames, ["frames"])]

@@ -48,6 +48,11 @@ def stages(plan: WorkerPlan) -> list[Stage]:
         from rtpipe.window.filters.stage import FilterStage
 
         chain.insert(0, FilterStage(settings.of, make(plan.filters)))
+    if settings.frames is not None:
+        from rtpipe.window.join import JoinStage
+        from rtpipe.window.join_settings import JoinSettings
+
+        chain.insert(0, JoinStage(settings.of, settings.frames, settings.join or JoinSettings()))
     return chain
 
 

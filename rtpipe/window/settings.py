@@ -9,6 +9,7 @@ import msgspec
 
 from rtpipe.packing import LONGEST_US
 from rtpipe.stage import EngineSpec
+from rtpipe.window.join_settings import JoinSettings
 from rtpipe.window.making import EVENTS, FILLERS, MAX_BINS, NONE
 
 By: TypeAlias = Literal[
@@ -44,7 +45,8 @@ MAX_HISTORY_MB = 65_536
 class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How windows are cut, and what they become.
 
-    ``of``: the source whose streams are taken. ``by``, what a window is:
+    ``of``: the source whose streams are taken; ``frames``: another source whose frames take the place of its own,
+    joined to its clock and view as ``join`` says. ``by``, what a window is:
 
     - ``"exposure"`` of each camera frame; ``"mid_exposure"``: the window that the recording names for a frame (RLED),
       else ``length_us`` (20 ms where left out) about the middle of its exposure. ``without_exposure``: what becomes of
@@ -62,6 +64,8 @@ class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """
 
     of: str = "camera"
+    frames: str | None = None
+    join: JoinSettings | None = None
     by: By = "exposure"
     length_us: int | None = None
     hop_us: int | None = None
@@ -84,6 +88,13 @@ class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             low, high = _RANGES.get(name, (0, 0))
             if value is not None and name in _RANGES and not low <= value <= high:
                 raise ValueError(f"{name}: a number from {low} to {high} wanted, got {value}")
+        if self.frames is None and self.join is not None:
+            raise ValueError("join says how the frames of another source are joined: name it in frames")
+        if self.frames is not None and (self.by not in FRAMED or self.by == "frame"):
+            instead = f"use of: {self.frames}" if self.by == "frame" else f"use by: {', '.join(FRAMED[:3])}"
+            raise ValueError(f"frames of another source have no place in windows by: {self.by}: {instead}")
+        if self.frames == self.of:
+            raise ValueError(f"frames: {self.of} is where the events come from, its own frames are taken anyway")
         if self.by == "time" and self.length_us is None:
             raise ValueError("by: time needs length_us (µs), and hop_us where windows do not follow one another")
         if self.by == "count" and self.events is None:

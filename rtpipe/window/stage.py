@@ -32,6 +32,8 @@ from rtpipe.window.slicing import slicer
 
 WINDOWS, PICTURES = "engine/window", "engine/picture"
 """The streams that the stage emits."""
+OWN = "engine/"
+"""Streams of this name are of a stage in front (frames that were joined to the events): they pass unchanged."""
 
 
 class WindowStage:
@@ -97,7 +99,7 @@ class WindowStage:
         made = [StreamInfo(WINDOWS, resolution, first.camera)]
         if self._picture:
             made.append(StreamInfo(PICTURES, resolution, first.camera))
-        return made
+        return [*made, *(stream for stream in streams if stream.name.startswith(OWN))]
 
     def warm(self, resolution: Resolution) -> None:
         """Compile every kernel that windows of this size need, and make the first buffers."""
@@ -118,7 +120,7 @@ class WindowStage:
         """The windows (and drawings) that are ready because of this packet."""
         kind = self._kinds.get(packet.stream)
         if kind is None or self._maker is None:
-            return ()
+            return (packet,) if packet.stream.startswith(OWN) else ()
         self._maker.recycle()
         made: list[Packet] = []
         if self._epoch is not None and packet.epoch < self._epoch:

@@ -23,8 +23,8 @@ def rtpipe(*arguments, env=None, timeout=120):
 class Running:
     """A pipeline in the background, its runtime directory its own so that tests do not see each other's."""
 
-    def __init__(self, directory, *arguments):
-        self.env = {**os.environ, "XDG_RUNTIME_DIR": str(directory)}
+    def __init__(self, directory, *arguments, env=None):
+        self.env = {**os.environ, **(env or {}), "XDG_RUNTIME_DIR": str(directory)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rtpipe", "run", *map(str, arguments), "--json"],
             stdout=subprocess.PIPE,

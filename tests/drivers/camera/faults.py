@@ -38,7 +38,7 @@ call raises ``RuntimeError``. ``hang``: the call does not return for ``for_s``, 
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """``at_s`` seconds after the camera was first opened."""
+    """``at_s`` seconds after the camera was first opened, or after the script's ``go`` was there."""
 
     what: What
     at_s: float
@@ -61,6 +61,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...] = ("events", "frames", "imu", "triggers")
     clock_us: int = 5_000
     """What the camera's clock shows when it gets power."""
+    go: str = ""
+    """A file: the times of faults are counted from when it is there (a pipeline takes its time to be ready)."""
 
 
 class Unplugged(Exception):
@@ -115,6 +117,7 @@ class Camera:
             ]
             self._imu, self._triggers = list(recording.imu()), list(recording.triggers())
         self._born = time.monotonic()
+        self._go: int | None = None if script.go else 0
         self._begun: float | None = None
         self._session = -1
         self._power = 0  # when it got power: µs since it was first opened
@@ -138,21 +141,29 @@ class Camera:
         """Since it was first opened."""
         return 0 if self._begun is None else int((time.monotonic() - self._begun) * 1e6)
 
+    def _since_go(self, now_us: int) -> float:
+        """Seconds (of ``now_us``) since faults count; negative before."""
+        if self._go is None and self._begun is not None and Path(self.script.go).exists():
+            self._go = self.now_us
+            self.log("go", at_us=self._go)
+        return -1.0 if self._go is None else (now_us - self._go) / 1e6
+
     @property
     def present(self) -> bool:
         """Whether it is plugged in."""
         if time.monotonic() - self._born < self.script.appears_s:
             return False
-        now = self.now_us
+        now = self._since_go(self.now_us)
         for number, fault in enumerate(self.script.faults):
             if fault.what != "unplug" or self._begun is None:
                 continue
-            if fault.at_s * 1e6 <= now < (fault.at_s + fault.for_s) * 1e6:
+            if fault.at_s <= now < fault.at_s + fault.for_s:
                 return False
-            if now >= (fault.at_s + fault.for_s) * 1e6 and number not in self._gone_logged:
+            if now >= fault.at_s + fault.for_s and number not in self._gone_logged:
                 self._gone_logged.add(number)
-                self._power = int((fault.at_s + fault.for_s) * 1e6)
-                self.log("plugged", at_us=self._power, late_ns=(now - self._power) * 1000)
+                assert self._go is not None
+                self._power = self._go + int((fault.at_s + fault.for_s) * 1e6)
+                self.log("plugged", at_us=self._power, late_us=self.now_us - self._power)
         return True
 
     def open(self) -> int:
@@ -165,7 +176,7 @@ class Camera:
         self._at = self.now_us
         if self._session == 0:
             self._power = 0
-        self.log("opened", session=self._session)
+        self.log("opened", session=self._session, at_us=self._at)
         return self._session
 
     def close(self) -> None:
@@ -195,7 +206,7 @@ class Camera:
     def _lose(self, n: int) -> None:
         start = self._at
         self._at = start + n * self.script.transfer_us
-        events = sum(len(body) for body in self._bodies(start, self._at) if isinstance(body, Events))
+        events = sum(len(body) for body in self.seen(start, self._at) if isinstance(body, Events))
         self.log("lost", transfers=n, events=events)
 
     def _overflow(self) -> int:
@@ -208,7 +219,7 @@ class Camera:
     def _due(self, *what: What) -> Fault | None:
         """The next fault of these kinds whose time has come, once."""
         for number, fault in enumerate(self.script.faults):
-            if fault.what in what and number not in self._done and self._at >= fault.at_s * 1e6:
+            if fault.what in what and number not in self._done and self._since_go(self._at) >= fault.at_s:
                 self._done.add(number)
                 self.log("fault", fault=fault.what, at_us=self._at)
                 return fault
@@ -236,7 +247,7 @@ class Camera:
         by = self.script.clock_us - self._power + self._shift
         bodies: list[Body] = []
         entry: dict[str, object] = {}
-        for body in self._bodies(start, stop):
+        for body in self.seen(start, stop):
             moved = later(body, by)
             if isinstance(moved, Events):
                 moved, entry["refused"] = self._spoil(moved)
@@ -261,22 +272,22 @@ class Camera:
             refused["disorder"] = fault.n
         return Events(t, x, events.y, events.p), refused
 
-    def _bodies(self, start: int, stop: int) -> list[Body]:
+    def seen(self, start: int, stop: int) -> list[Body]:
         """What it sees from ``start`` to ``stop`` (µs since it was first opened, also the times of what is given)."""
         found: list[Body] = []
         lap = start // self.length
         while lap * self.length < stop:
             by = lap * self.length - self.t_start
             low, high = start - by, stop - by
-            found += [later(body, by) for body in self._seen(low, high) if body is not None]
+            found += [later(body, by) for body in self._lap(low, high) if body is not None]
             lap += 1
         return found
 
-    def _seen(self, low: int, high: int) -> list[Body]:
+    def _lap(self, low: int, high: int) -> list[Body]:
         wanted = self.script.kinds
         bodies: list[Body] = []
         i, j = np.searchsorted(self._events.t, [low, high])
-        if j > i and "events" in wanted and self._at > self._silent_until:
+        if j > i and "events" in wanted and self._at >= self._silent_until:
             bodies.append(self._events[int(i) : int(j)])
         for runs, kind in ((self._imu, "imu"), (self._triggers, "triggers")):
             for run in runs if kind in wanted else ():

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from rtpipe.pipeline.accounts import Account
-from rtpipe.pipeline.messages import WorkerPlan
+from rtpipe.pipeline.messages import WAITING, WorkerPlan
 
 BACKOFF_S = (0.1, 0.3, 1.0, 3.0, 5.0)
 """Waits before the first, second … restart; a life of :data:`GOOD_LIFE_S` starts the row anew."""
@@ -72,7 +72,9 @@ class WorkerProcess:
         """Note the death and when to start again; False when it has died too often too quickly."""
         now = time.monotonic()
         self.account.deaths.append(why)
-        self.quick_deaths = 1 if now - self.started > GOOD_LIFE_S else self.quick_deaths + 1
+        last = self.account.last
+        lived = last is not None and last.state != WAITING  # one that died while it built for minutes never lived
+        self.quick_deaths = 1 if lived and now - self.started > GOOD_LIFE_S else self.quick_deaths + 1
         if self.quick_deaths > len(BACKOFF_S):
             return False
         self.restart_at = now + BACKOFF_S[self.quick_deaths - 1]

@@ -14,6 +14,8 @@ from rtpipe.pipeline.progress import STARTING
 
 SAY_S = 3.0
 SMOOTH_S = 1.5
+QUIET_S = 3.0
+"""What is said once while a part makes ready is shown with its age from here on: the line moves, so it is alive."""
 LONG = ("chosen",)
 """Facts for the report at the end: too long for a line."""
 
@@ -24,6 +26,7 @@ class StatusLine:
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []
         self._said = ("", 0.0)
+        self._starting = ("", 0.0)
 
     def say(self, text: str) -> None:
         """Show ``text`` for a few seconds (the answer to a key)."""
@@ -48,7 +51,7 @@ class StatusLine:
             return f"starting: {', '.join(waiting)}"
         starting = [a.last.facts[STARTING] for a in accounts.values() if a.last and STARTING in a.last.facts]
         if starting:
-            return f"starting: {'; '.join(starting)}"
+            return f"starting: {self._aged('; '.join(starting))}"
         rewound = ledger_of.rewound_s(accounts)
         parts = [] if rewound is None else [f"REWIND -{rewound:.1f} s"]
         for account in accounts.values():
@@ -75,6 +78,13 @@ class StatusLine:
         if time.monotonic() < self._said[1]:
             parts.append(self._said[0])
         return " · ".join(parts)
+
+    def _aged(self, text: str) -> str:
+        now = time.monotonic()
+        if text != self._starting[0]:
+            self._starting = (text, now)
+        age = now - self._starting[1]
+        return f"{text} (for {age:.0f} s)" if age >= QUIET_S else text
 
     def json(self, accounts: Mapping[str, Account]) -> str:
         """The same and every worker's last report (null before its first), for programs."""

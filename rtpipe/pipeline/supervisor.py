@@ -39,6 +39,7 @@ from rtpipe.pipeline.messages import (
 from rtpipe.pipeline.orders import Orders
 from rtpipe.pipeline.plan import endpoint, plan
 from rtpipe.pipeline.processes import WorkerProcess, death
+from rtpipe.pipeline.progress import STARTING
 from rtpipe.pipeline.status import StatusLine
 
 STATUS_EVERY_S = 0.5
@@ -249,8 +250,12 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.finished or worker.process is None or not worker.plan.inputs or not self._producers_gone(worker):
                 continue
-            if worker.account.last is not None and worker.account.last.rewound_s is not None and not self._stopping:
+            last = worker.account.last
+            if last is not None and last.rewound_s is not None and not self._stopping:
                 continue  # the source has ended, but what is rewound is still being looked at
+            if last is not None and STARTING in last.facts:
+                worker.kill()  # it exports or builds, perhaps for minutes, and nothing has reached it: nothing is lost
+                continue
             if not worker.told_to_stop:
                 worker.told_to_stop = True
                 worker.started = time.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rtpipe.pipeline.clock import CameraClock
+from rtpipe.clocks.host import CameraClock
 
 BACK_US = 100_000
 """A stream that falls back by less is out of order, by more its clock has jumped."""

@@ -10,7 +10,7 @@ import zmq
 
 from rtpipe.errors import RtpipeError
 from rtpipe.ledger import Flow
-from rtpipe.pipeline.clock import CameraClock
+from rtpipe.clocks.host import CameraClock
 from rtpipe.pipeline.driver_worker import LIVE_QUEUE, REPLAY_QUEUE
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import (

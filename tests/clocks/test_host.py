@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rtpipe.pipeline.clock import CameraClock
+from rtpipe.clocks.host import CameraClock
 
 
 def arrivals(drift, seed, seconds=12.0, jitter_ns=3e6, offset_ns=5_000_000_000):

@@ -15,7 +15,15 @@ from rtpipe import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rtpipe", "drivers", "engines")
-SPEAK_ZEROMQ = ("rtpipe/sockets/", "rtpipe/pipeline/", "rtpipe/bench/", "rtpipe/machine/", "rtpipe/cli/")
+SPEAK_ZEROMQ = (
+    "rtpipe/sockets/",
+    "rtpipe/pipeline/",
+    "rtpipe/bench/",
+    "rtpipe/machine/",
+    "rtpipe/cli/",
+    "rtpipe/sinks/serve.py",
+    "drivers/remote.py",
+)
 LONGEST_LINES = 400
 LARGEST_BYTES = 2_000_000
 SAY_NOTHING = {"util", "utils", "helper", "helpers", "common", "misc", "manager"}

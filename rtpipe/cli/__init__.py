@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import typer
 
-from rtpipe.cli import bench, control, convert, demo, doctor, engines, info, run, simulate
+from rtpipe.cli import bench, cameras, control, convert, demo, doctor, engines, info, keys, run, simulate
 from rtpipe.errors import RtpipeError
 
 app = typer.Typer(
@@ -23,11 +23,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (demo.demo, run.run, info.info, convert.convert, simulate.simulate, doctor.doctor):
+for _verb in (demo.demo, run.run, cameras.cameras, info.info, convert.convert, simulate.simulate, doctor.doctor):
     app.command()(_verb)
 app.command(context_settings={"ignore_unknown_options": True})(control.control)  # so that "seek -1" is no option
 app.add_typer(bench.app, name="bench")
 app.add_typer(engines.app, name="engines")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(invoke_without_command=True)

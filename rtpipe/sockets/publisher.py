@@ -24,7 +24,7 @@ from rtpipe.types import Packet, StreamInfo
 BATCH = 256
 """Messages from consumers taken in one call of ``serve``."""
 MOST_EDGES = 256
-"""Consumers of one producer, those that left included."""
+"""Consumers of one producer; those that left unasked are forgotten beyond it, the first first."""
 PATIENCE_S = 2.0
 """A ``latest`` consumer that has not acknowledged anything for so long holds up no shutdown."""
 
@@ -82,6 +82,11 @@ class Publisher:
         return self._streams is not None and all(
             edge.state not in (State.AWAITED, State.ABSENT) for edge in self._edges.values() if edge.expected
         )
+
+    @property
+    def attended(self) -> bool:
+        """Somebody is ready and gets packets."""
+        return any(edge.state is State.OPEN for edge in self._edges.values())
 
     @property
     def resume(self) -> Mapping[str, int]:
@@ -234,7 +239,7 @@ class Publisher:
             return
         edge = self._edges.get(hello.consumer)
         if edge is None:
-            if len(self._edges) >= MOST_EDGES:
+            if len(self._edges) >= MOST_EDGES and not self._forget_one():
                 raise WireError("hello", f"{hello.consumer!r} is one consumer too many")
             edge = Edge(self._name, hello.consumer, self._bound, self._live, False)
             self._edges[hello.consumer] = edge
@@ -247,6 +252,15 @@ class Publisher:
         self._by_identity[identity] = edge
         if self._streams is not None:
             self._greet(edge, hello.ready)
+
+    def _forget_one(self) -> bool:
+        """Make room for a consumer: the first of those that came unasked and are gone. Its ledger goes with it."""
+        for name, edge in self._edges.items():
+            if not edge.expected and edge.state in (State.LEFT, State.GONE) and edge.queue.empty:
+                del self._edges[name]
+                self._plan()
+                return True
+        return False
 
     def _greet(self, edge: Edge, ready: bool) -> None:
         """Welcome a consumer; from its being ready on, packets follow."""

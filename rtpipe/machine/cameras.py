@@ -124,8 +124,13 @@ def merged(found: Sequence[Seen]) -> list[Seen]:
 
 def _same(one: Seen, other: Seen) -> bool:
     if one.serial and other.serial:
-        return _digits(one.serial) == _digits(other.serial)
+        return same_serial(one.serial, other.serial)
     return one.model == other.model
+
+
+def same_serial(one: str, other: str) -> bool:
+    """Whether two serial numbers are the same: SDKs pad them differently."""
+    return bool(_digits(one)) and _digits(one) == _digits(other)
 
 
 def _digits(serial: str) -> str:
@@ -171,7 +176,7 @@ def _match(device: usb.UsbCamera, cameras: Sequence[Seen]) -> Seen | None:
     alike = [each for each in cameras if usb.among([each.model], device)]
     if device.serial:
         for each in alike:
-            if _digits(each.serial) == _digits(device.serial):
+            if same_serial(each.serial, device.serial):
                 return each
     return next((each for each in alike if not (each.serial and device.serial)), None) or (
         alike[0] if len(alike) == 1 else None

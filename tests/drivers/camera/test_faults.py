@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtpipe.formats import open_recording
 from tests.drivers.camera import truth
 from tests.drivers.camera.faults import Fault, Script, environment
 from tests.pipeline.command_line import Running
@@ -82,3 +83,98 @@ def test_nothing_wrong_loses_nothing(run):
     recorded, true = done.compare()
     assert len(np.unique(recorded - true)) == 1
     assert not any(flow["dropped"] for flow in done.flows.values())
+
+
+def test_a_camera_that_is_unplugged_is_taken_up_again(run):
+    done = run(Fault(what="unplug", at_s=0.5, for_s=1.0)).flowing().end(3.5)
+    recorded, true = done.compare()
+    assert_taken_up(done, 2)
+    assert_continuous(recorded, true, 2)
+    with open_recording(done.path) as recording:
+        assert any("time jumped 1 times" in note for note in recording.notes)
+    gap = int(np.diff(recorded).max())
+    assert abs(gap - int(np.diff(true).max())) < TOLERANCE_US
+    assert gap > 900_000
+
+
+def test_a_call_that_raises_costs_a_moment(run):
+    done = run(Fault(what="raise", at_s=0.5)).flowing().end(2.5)
+    recorded, true = done.compare()
+    assert len(done.truth.of("opened")) == 2
+    assert_continuous(recorded, true, 2)
+
+
+def test_a_call_that_hangs_is_given_up(run):
+    done = run(Fault(what="hang", at_s=0.5, for_s=60.0)).flowing().end(5)
+    recorded, true = done.compare()
+    assert len(done.truth.of("opened")) == 2
+    assert_continuous(recorded, true, 2)
+
+
+def test_what_the_cameras_ring_lost_is_counted(run):
+    done = run(Fault(what="overflow", at_s=0.5, n=50)).flowing().end(2)
+    recorded, true = done.compare()
+    assert done.flows["transfers"]["dropped"] == {"ring overflow": 50}
+    assert_continuous(recorded, true, 1)
+
+
+def test_a_reader_that_is_held_up_finds_what_the_ring_kept(run):
+    done = run(Fault(what="stall", at_s=0.5, for_s=1.0), ring=400).flowing().end(3.5)
+    recorded, true = done.compare()
+    assert done.flows["transfers"]["dropped"]["ring overflow"] > 500
+    assert_continuous(recorded, true, 1)
+
+
+@pytest.mark.parametrize("what", ["back", "wrap"])
+def test_a_clock_that_jumps_begins_anew_where_the_host_says(run, what):
+    done = run(Fault(what=what, at_s=0.5)).flowing().end(2)
+    recorded, true = done.compare()
+    assert_continuous(recorded, true, 2)
+    assert len(done.truth.of("opened")) == 1
+
+
+def test_corrupted_events_are_refused_one_by_one(run):
+    done = run(Fault(what="off_sensor", at_s=0.5, n=5), Fault(what="disorder", at_s=0.8, n=4)).flowing().end(2)
+    recorded, true = done.compare()
+    assert done.flows["events"]["dropped"] == {"coordinates": 5, "order": 4}
+    assert_continuous(recorded, true, 1)
+
+
+def test_frames_without_an_exposure_are_recorded_without_one(run):
+    done = run(Fault(what="no_exposure", at_s=0.5, n=4)).flowing().end(2)
+    done.compare()
+    with open_recording(done.path) as recording:
+        frames = list(recording.frames())
+    assert sum(frame.exposure_start is None for frame in frames) == 4
+    assert len(frames) == done.flows["frames"]["passed"]
+
+
+def test_silence_is_told_while_it_lasts(run):
+    done = run(Fault(what="silence", at_s=0.5, for_s=1.0)).flowing().end(2.5)
+    recorded, true = done.compare()
+    assert_continuous(recorded, true, 1)
+    with open_recording(done.path) as recording:
+        rows = np.concatenate([table for _, table in recording.packet_table("camera/events")])
+    marks = rows[rows[:, 4] == 0, 2]  # packets without events
+    silent = np.diff(recorded).argmax()
+    inside = (marks > recorded[silent]) & (marks < recorded[silent + 1])
+    assert inside.sum() > 50
+
+
+TOLERANCE_US = 250_000
+"""Within which the host's clock places a camera that came back: a busy machine reads late."""
+
+
+def assert_taken_up(done, sessions):
+    opened, plugged = done.truth.of("opened"), done.truth.of("plugged")
+    assert len(opened) == sessions == len(plugged) + 1
+    for came, taken in zip(plugged, opened[1:], strict=True):
+        assert taken["at_us"] - came["at_us"] < 2_000_000
+
+
+def assert_continuous(recorded, true, epochs):
+    """Time never goes back, and is the true one but for a constant in each epoch, small against what was lost."""
+    assert (np.diff(recorded) >= 0).all()
+    offsets = recorded - true
+    assert 1 <= len(np.unique(offsets)) <= epochs
+    assert np.ptp(offsets) < TOLERANCE_US

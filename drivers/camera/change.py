@@ -31,7 +31,7 @@ def changed(settings: S, key: str, text: str) -> S:
     value = _value(name, text.strip())
     if inner:
         data[name] = _inner(kind, name, data[name], inner, value)
-    elif isinstance(data[name], dict) and value is not None and not isinstance(value, dict):
+    elif isinstance(data[name], dict) and not isinstance(value, dict) and not _clears(value, fields[name]):
         raise InputError(f"{name} has parts: set {name}.NAME VALUE")
     else:
         data[name] = _default(fields[name]) if value is None or _is_off(value, data[name]) else value
@@ -55,6 +55,11 @@ def _inner(kind: type[Camera], name: str, now: Any, inner: str, value: Any) -> d
     else:
         part[inner] = value
     return part
+
+
+def _clears(value: Any, field: msgspec.structs.FieldInfo) -> bool:
+    """Whether a setting with parts is taken back whole: a ROI by ``off``, all by ``none``."""
+    return value is None or (value is False and _default(field) is None)
 
 
 def _is_off(value: Any, now: Any) -> bool:

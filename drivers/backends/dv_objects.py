@@ -25,9 +25,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def reading(data: Any, resolution: Resolution | None = None) -> Reading | None:
-    """A reading of an ``EventStore``, a ``Frame``, an ``ImuVector`` or a ``TriggersVector``; None where there is nothing
-    in it, or it is something else (the flag that nothing has come). ``resolution``: the sensor's, into which a cropped
-    picture is put back at its place, black around it."""
+    """A reading of an ``EventStore``, ``Frame``, ``ImuVector`` or ``TriggersVector``; None where nothing is in it,
+    or it is something else (the flag that nothing has come). ``resolution``: the sensor's, into which a cropped picture
+    is put back at its place, black around it."""
     kind = type(data).__name__
     if kind == "EventStore":
         return events(data)
@@ -89,6 +89,17 @@ def triggers(signals: Any) -> Reading | None:
     kinds = [int(signal.type.value) for signal in signals]
     wired = np.array([TRIGGERS.get(kind, (OTHER_TRIGGERS + kind % 128, Edge.PULSE)) for kind in kinds], np.uint8)
     return Reading("triggers", int(t.min()), int(t.max()), Trigger(t, wired[:, 0].copy(), wired[:, 1].copy()))
+
+
+def words(error: BaseException) -> str:
+    """What an error of dv-processing says, without where in its source it was raised and its list of calls."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if "Stacktrace:" in lines:
+        lines = lines[: lines.index("Stacktrace:")]
+        if len(lines) > 1:
+            lines = lines[1:]
+    text = " ".join(" ".join(lines).split())
+    return text.removeprefix("RuntimeError: ")[:300] or type(error).__name__
 
 
 def _plain(image: Array) -> Array | None:

@@ -85,12 +85,13 @@ def check(
     weights: str = "",
     made_up: bool | None = None,
     seconds: float = 2.0,
+    threads: int = 0,
     progress: Callable[[str], None] = lambda _: None,
     run: Runner = run_apart,
 ) -> Report:
     """Check a network at ``sizes`` (none: the usual); ``precision`` ``"auto"``: both on a GPU. ``weights`` and
-    ``made_up`` as in :func:`rtpipe.weights.made_up.weights_for`. Blocks: a minute, more where networks must be
-    exported or built.
+    ``made_up`` as in :func:`rtpipe.weights.made_up.weights_for`; ``threads`` on the processor, 0: as the pipeline takes
+    them. Blocks: a minute, more where networks must be exported or built.
 
     Raises ``InputError`` for what is no network or lacks weights, ``WorldError`` where not even the reference ran.
     """
@@ -108,7 +109,7 @@ def check(
         random = is_made_up(stored)
         for size in sizes or usual_sizes(any(way.device == "cuda" for way in ways)):
             tasks = [
-                (way, Task(network, str(stored.path), size, way.runtime, way.device, way.precision, seconds))
+                (way, Task(network, str(stored.path), size, way.runtime, way.device, way.precision, seconds, threads))
                 for way in ways
             ]
             done += _compared(tasks, Path(folder), progress, run, trained=not random)

@@ -262,7 +262,7 @@ class Stream:
 
     def zero(self, memory: DeviceMemory) -> None:
         """Set all of it to zero."""
-        self._context.call("zeroing states", "cuMemsetD8Async", memory.address, 0, memory.nbytes, self.handle)
+        self._context.call("zeroing memory", "cuMemsetD8Async", memory.address, 0, memory.nbytes, self.handle)
 
     def wait(self, event: Event) -> None:
         """What comes after this waits for where the event was last recorded before this call."""

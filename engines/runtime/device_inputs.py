@@ -52,7 +52,7 @@ def _on_gpu(port: Port, one: Any, interface: Mapping[str, Any], context: Context
         raise ValueError(f"{port.name}: an array on the GPU must be C-contiguous: use .contiguous()")
     address = int(interface["data"][0])
     if not context.holds(address):
-        raise ValueError(f"{port.name}: the array does not lie on the GPU that computes {port.name}'s network")
+        raise ValueError(f"{port.name}: the array does not lie on the GPU that the network runs on")
     return Given(address, None, True, _producer(port, one, interface))
 
 

@@ -23,6 +23,8 @@ MOST_EVENTS = 100_000
 """In one packet."""
 SILENCE_US = 5_000
 """Watermarks by the host's clock, which move on without events, come no more often than this (µs)."""
+BEHIND_US = 50_000
+"""Events come no later than so long after samples and frames of their time (µs)."""
 SIZE, TYPE, TIMES, INVALID, OFF = "size", "type", "times", "invalid", "not_wanted"
 """Why something is refused: a frame of another size than the sensor; pixels or columns of the wrong type; times that no
 clock shows; bytes that are not what they say; a stream that is switched off."""
@@ -75,6 +77,8 @@ class Packets:
         made: list[Packet] = []
         for reading in batch.readings:
             made += self._take(reading, batch.received_ns)
+        if all(reading.kind != "events" for reading in batch.readings):
+            made += self._while_others_go_on(batch.received_ns)
         return made
 
     def refuse(self, kind: str, reason: str, n: int) -> None:
@@ -114,6 +118,17 @@ class Packets:
         if until < stream.mark + max(SILENCE_US, self._packet_us):
             return made
         return [*made, *self._emit(stream, None), *self._watermark(stream, until, host_ns)]
+
+    def _while_others_go_on(self, received_ns: int) -> list[Packet]:
+        """Events are silent, the camera's other streams are not: they tell its time, however late all of them are."""
+        stream = self._streams.get("events")
+        others = [each.newest for kind, each in self._streams.items() if kind != "events"]
+        if stream is None or any(each.epoch != stream.epoch for each in self._streams.values()):
+            return []
+        until = max(others, default=START) - BEHIND_US
+        if until < max(stream.mark, stream.newest) + max(SILENCE_US, self._packet_us):
+            return []
+        return [*self._emit(stream, None), *self._watermark(stream, until, received_ns)]
 
     def _take(self, reading: Reading, received_ns: int) -> list[Packet]:
         stream, body = self._streams.get(reading.kind), reading.body

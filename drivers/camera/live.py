@@ -7,14 +7,11 @@ or hung is waited for and taken up again while time goes on downstream; what is 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
-from drivers.camera import host, saved, sift
+from drivers.camera import host, saved, sift, told
 from drivers.camera.change import changed
 from drivers.camera.contract import Where
 from drivers.camera.inbox import Inbox, Opened
@@ -277,7 +274,7 @@ class Live:
         self._changes = [*self._changes[-MOST_CHANGES + 1 :], entry]
         shown = now.get(key, "as the camera has it" if side == "hardware" else "off")
         later = "" if reached else ", when the camera is back"
-        return f"{key} {_words(shown)} ({side}{later})"
+        return f"{key} {told.words(shown)} ({side}{later})"
 
     def _all(self, settings: Camera, known: Known) -> tuple[StreamInfo, ...]:
         before, self._settings = self._settings, settings
@@ -311,53 +308,20 @@ class Live:
     @property
     def facts(self) -> Mapping[str, str]:
         """The camera and what befell it, in words."""
-        keeper = self._keeper
-        if keeper is None or self._known is None:
-            waiting = keeper.why if keeper is not None else ""
-            return {"camera": f"waiting: {waiting}"} if waiting else {}
-        about = self._known.attached
-        told = {"camera": f"{about.model} {about.serial}".strip(), "back end": self._known.chosen.backend.NAME}
-        told |= {"firmware": about.firmware, "connection": about.connection}
-        asked = host.asked(self._settings)
-        told["settings"] = ", ".join(f"{name} {_words(asked[name])} ({side})" for name, side in self._where.items())
-        if self._away_s:
-            longest = max(self._away_s)
-            told["came back"] = f"{len(self._away_s)} times, the longest away {longest:.1f} s"
-        if self._gone_s is not None:
-            told["gone"] = f"for {time.monotonic() - self._gone_s:.0f} s: {keeper.why}"
-        if self._backlog:
-            told["backlog"] = f"{self._backlog} transfers"
-        return {name: text for name, text in told.items() if text}
+        return told.facts(self._about(), self._keeper.why if self._keeper is not None else "")
 
     @property
     def notes(self) -> Mapping[str, str]:
         """What is kept with every recording (JSON): the camera, its settings and who does them, each live change."""
-        if self._known is None:
-            return {}
-        about = self._known.attached
-        told = {
-            "model": about.model,
-            "serial": about.serial,
-            "backend": self._known.chosen.backend.NAME,
-            "firmware": about.firmware,
-            "connection": about.connection,
-            "settings": msgspec.to_builtins(self._settings),
-            "by": self._where,
-            "changes": self._changes,
-            "opened": max(self._opened, 1),
-        }
-        return {saved.NOTE: json.dumps(told)}
+        return {} if self._known is None else {saved.NOTE: told.note(self._about())}
+
+    def _about(self) -> told.About:
+        gone_s = None if self._gone_s is None else time.monotonic() - self._gone_s
+        return told.About(
+            self._known, self._settings, self._where, self._changes, self._opened, self._away_s, gone_s, self._backlog
+        )
 
     def progress(self) -> tuple[float, float | None]:
         """Seconds of camera time so far; there is no end."""
         newest = self._packets.newest if self._packets is not None else None
         return (0.0 if newest is None or self._first_us is None else (newest - self._first_us) / 1e6), None
-
-
-def _words(value: object) -> str:
-    """A setting's value for a person."""
-    if isinstance(value, dict):
-        return ",".join(str(each) for each in value.values())
-    if isinstance(value, list):
-        return " ".join(",".join(map(str, each)) if isinstance(each, list | tuple) else str(each) for each in value[:8])
-    return str(value)

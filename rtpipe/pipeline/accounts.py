@@ -130,8 +130,17 @@ def problems(accounts: Mapping[str, Account]) -> list[str]:
 
 
 def losses(accounts: Mapping[str, Account]) -> list[str]:
-    """What was lost and is accounted for, in words: deaths, and drops other than what a display skips."""
+    """What was lost and is accounted for, in words: deaths, what a camera's driver could not pass on, and drops other
+    than what a display skips or a person asked for."""
     lines = [f"{name} {death}" for name, account in accounts.items() for death in account.deaths]
+    for name, account in accounts.items():
+        for life in account.lives if account.plan.role == "driver" else ():
+            for kind, flow in life.flows.items():
+                if not kind.startswith("filter"):
+                    asked = ("paused", "not_wanted")
+                    lines += [
+                        f"{name}: {n:,} {kind} lost: {why}" for why, n in flow.dropped.items() if why not in asked
+                    ]
     for edge in edges(accounts):
         for reason, tally in edge.dropped.items():
             if reason != "skipped":

@@ -58,6 +58,8 @@ class StatusLine:
             last = account.last
             if account.plan.role == "driver" and last is not None and last.position_s is not None:
                 parts.append(f"{last.position_s:.1f} s" + (f" of {last.duration_s:.1f} s" if last.duration_s else ""))
+            if account.plan.role == "driver" and last is not None and "gone" in last.facts:
+                parts.append(f"{account.plan.name} GONE {last.facts['gone']}")
         parts.append(f"{self.rate(accounts) / 1e6:.2f} Mev/s")
         edges = ledger_of.edges(accounts)
         sinks = [

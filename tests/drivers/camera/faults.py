@@ -55,7 +55,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "DAVIS346"
     serial: str = "00000499"
     faults: tuple[Fault, ...] = ()
-    transfer_us: int = 1000
+    transfer_us: int = 2000
     ring: int = 2000
     appears_s: float = 0.0
     kinds: tuple[str, ...] = ("events", "frames", "imu", "triggers")

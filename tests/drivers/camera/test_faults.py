@@ -119,9 +119,9 @@ def test_what_the_cameras_ring_lost_is_counted(run):
 
 
 def test_a_reader_that_is_held_up_finds_what_the_ring_kept(run):
-    done = run(Fault(what="stall", at_s=0.5, for_s=1.0), ring=400).flowing().end(3.5)
+    done = run(Fault(what="stall", at_s=0.5, for_s=1.0), ring=200).flowing().end(3.5)
     recorded, true = done.compare()
-    assert done.flows["transfers"]["dropped"]["ring overflow"] > 500
+    assert done.flows["transfers"]["dropped"]["ring overflow"] > 200
     assert_continuous(recorded, true, 1)
 
 
@@ -158,7 +158,7 @@ def test_silence_is_told_while_it_lasts(run):
     marks = rows[rows[:, 4] == 0, 2]  # packets without events
     silent = np.diff(recorded).argmax()
     inside = (marks > recorded[silent]) & (marks < recorded[silent + 1])
-    assert inside.sum() > 50
+    assert inside.sum() > 20
 
 
 TOLERANCE_US = 250_000

@@ -1,83 +1,29 @@
 """Everything that befalls a camera on the USB, through `rtpipe run` with a recorder: it is taken up again by itself,
 the ledger is exact, and the recording holds every event that came, event by event, with the true gap."""
 
-import signal
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from rtpipe.formats import open_recording
-from tests.drivers.camera import truth
-from tests.drivers.camera.faults import Fault, Script, environment
-from tests.pipeline.command_line import Running
-
-PIPELINE = """\
-sources:
-  camera: {{driver: davis, backend: fake{more}}}
-sinks:
-  - {{sink: record, dir: {out}, name: run}}
-"""
-BACKENDS = {"fake": "tests.drivers.camera.fake_backend"}
+from tests.drivers.camera.faults import Fault
+from tests.drivers.camera.running import CameraRun
 
 
 @pytest.fixture
 def run(tmp_path, shared):
-    """``run(faults, seconds)``: the run's result, the truth, the recording's path."""
+    """``run(*faults, **script)``: a pipeline that has begun."""
     started = []
 
-    def begin(*faults, more="", **script):
-        file = tmp_path / "pipeline.yaml"
-        file.write_text(PIPELINE.format(out=tmp_path, more=more))
-        recording = str(shared("recordings/aedat4/davis346_ball_throw.aedat4"))
-        made = Script(
-            recording=recording, log=str(tmp_path / "camera.log"), go=str(tmp_path / "go"), faults=faults, **script
-        )
-        (tmp_path / "r").mkdir()
-        running = Running(tmp_path / "r", file, env=environment(tmp_path / "env", made, BACKENDS))
-        started.append(running)
-        return Run(running, made, tmp_path / "run.mcap")
+    def begin(*faults, **script):
+        started.append(CameraRun(tmp_path, shared("recordings/aedat4/davis346_ball_throw.aedat4"), *faults, **script))
+        return started[-1]
 
     yield begin
     for each in started:
         each.kill()
 
 
-class Run:
-    def __init__(self, running, script, path):
-        self.running, self.script, self.path = running, script, path
-
-    def flowing(self):
-        """Wait until events are recorded."""
-        self.running.workers(lambda w: all(r["processed"]["events"] > 0 for r in w["record"]["received"]))
-        Path(self.script.go).touch()
-        return self
-
-    def end(self, seconds):
-        """Stop after so many seconds; the result."""
-        time.sleep(seconds)
-        self.running.process.send_signal(signal.SIGINT)
-        code, self.result, err = self.running.end()
-        assert code == 0, (err, self.result)
-        self.flows = self.result["stages"]["camera"]
-        self.truth = truth.read(self.script)
-        return self
-
-    def compare(self):
-        """The recording against everything that was handed over; returns (recorded, true) times of the same events."""
-        n = self.flows["transfers"]["passed"]
-        transfers = self.truth.last(n)
-        for kind in truth.KINDS:
-            assert self.flows[kind]["taken"] == sum(line.get(kind, 0) for line in transfers), kind
-        true, _ = self.truth.events(transfers)
-        recorded = truth.recorded(self.path)
-        for name in ("x", "y", "p"):
-            np.testing.assert_array_equal(getattr(recorded, name), getattr(true, name), err_msg=name)
-        assert self.flows["events"]["passed"] == len(recorded)
-        return recorded.t, true.t
-
-
+@pytest.mark.slow
 def test_nothing_wrong_loses_nothing(run):
     done = run().flowing().end(2)
     recorded, true = done.compare()
@@ -97,6 +43,7 @@ def test_a_camera_that_is_unplugged_is_taken_up_again(run):
     assert gap > 900_000
 
 
+@pytest.mark.slow
 def test_a_call_that_raises_costs_a_moment(run):
     done = run(Fault(what="raise", at_s=0.5)).flowing().end(2.5)
     recorded, true = done.compare()
@@ -104,6 +51,7 @@ def test_a_call_that_raises_costs_a_moment(run):
     assert_continuous(recorded, true, 2)
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_is_given_up(run):
     done = run(Fault(what="hang", at_s=0.5, for_s=60.0)).flowing().end(5)
     recorded, true = done.compare()
@@ -111,6 +59,7 @@ def test_a_call_that_hangs_is_given_up(run):
     assert_continuous(recorded, true, 2)
 
 
+@pytest.mark.slow
 def test_what_the_cameras_ring_lost_is_counted(run):
     done = run(Fault(what="overflow", at_s=0.5, n=50)).flowing().end(2)
     recorded, true = done.compare()
@@ -118,6 +67,7 @@ def test_what_the_cameras_ring_lost_is_counted(run):
     assert_continuous(recorded, true, 1)
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_held_up_finds_what_the_ring_kept(run):
     done = run(Fault(what="stall", at_s=0.5, for_s=1.0), ring=200).flowing().end(3.5)
     recorded, true = done.compare()
@@ -125,6 +75,7 @@ def test_a_reader_that_is_held_up_finds_what_the_ring_kept(run):
     assert_continuous(recorded, true, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["back", "wrap"])
 def test_a_clock_that_jumps_begins_anew_where_the_host_says(run, what):
     done = run(Fault(what=what, at_s=0.5)).flowing().end(2)
@@ -133,6 +84,7 @@ def test_a_clock_that_jumps_begins_anew_where_the_host_says(run, what):
     assert len(done.truth.of("opened")) == 1
 
 
+@pytest.mark.slow
 def test_corrupted_events_are_refused_one_by_one(run):
     done = run(Fault(what="off_sensor", at_s=0.5, n=5), Fault(what="disorder", at_s=0.8, n=4)).flowing().end(2)
     recorded, true = done.compare()
@@ -140,6 +92,7 @@ def test_corrupted_events_are_refused_one_by_one(run):
     assert_continuous(recorded, true, 1)
 
 
+@pytest.mark.slow
 def test_frames_without_an_exposure_are_recorded_without_one(run):
     done = run(Fault(what="no_exposure", at_s=0.5, n=4)).flowing().end(2)
     done.compare()
@@ -149,6 +102,7 @@ def test_frames_without_an_exposure_are_recorded_without_one(run):
     assert len(frames) == done.flows["frames"]["passed"]
 
 
+@pytest.mark.slow
 def test_silence_is_told_while_it_lasts(run):
     done = run(Fault(what="silence", at_s=0.5, for_s=1.0)).flowing().end(2.5)
     recorded, true = done.compare()
@@ -159,6 +113,18 @@ def test_silence_is_told_while_it_lasts(run):
     silent = np.diff(recorded).argmax()
     inside = (marks > recorded[silent]) & (marks < recorded[silent + 1])
     assert inside.sum() > 20
+
+
+def test_one_thing_after_another(run):
+    faults = [Fault(what=what, at_s=0.2 * (1 + k), n=3) for k, what in enumerate(("off_sensor", "raise", "wrap"))]
+    faults += [Fault(what=what, at_s=0.2 * (4 + k), n=3) for k, what in enumerate(("overflow", "disorder", "back"))]
+    done = run(*faults).flowing().end(2.5)
+    recorded, true = done.compare()
+    assert done.flows["events"]["dropped"] == {"coordinates": 3, "order": 3}
+    assert done.flows["transfers"]["dropped"]["ring overflow"] >= 3
+    assert any("ring overflow" in line for line in done.result["losses"])
+    assert len(done.truth.of("fault")) == 6
+    assert_continuous(recorded, true, 4)
 
 
 TOLERANCE_US = 250_000

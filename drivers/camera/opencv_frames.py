@@ -120,9 +120,8 @@ class Capture:
                     "environment with --system-site-packages), or rtsp://, /dev/videoN"
                 )
             return cv2.VideoCapture(wanted.device, cv2.CAP_GSTREAMER)
-        if self.kind in _FFMPEG:
-            if os.environ.get(_OPTIONS) in (None, *_FFMPEG.values()):  # a user's own go before
-                os.environ[_OPTIONS] = _FFMPEG[self.kind]
+        if self.kind in _FFMPEG and os.environ.get(_OPTIONS) in (None, *_FFMPEG.values()):  # a user's own go before
+            os.environ[_OPTIONS] = _FFMPEG[self.kind]
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said once, in the run's own words
         cv2.utils.logging.setLogLevel(_ERRORS)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS]

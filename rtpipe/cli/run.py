@@ -110,6 +110,7 @@ def show(result: RunResult) -> None:
 
 def summary(result: RunResult) -> str:
     """Event rate over the recording's own time, and the latency into the sinks."""
+    from rtpipe.clocks.relation import relations
     from rtpipe.pipeline import accounts
 
     words = []
@@ -122,6 +123,14 @@ def summary(result: RunResult) -> str:
         if edge.latency is not None and edge.latency.n and edge.name.startswith("engine->"):
             p50, p99 = edge.latency.p50_us / 1e3, edge.latency.p99_us / 1e3
             words.append(f"arrival to {edge.name.removeprefix('engine->')}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    sensor = accounts.sensor_latency(result.accounts)
+    if sensor is not None:
+        p50, p99 = sensor[1].p50_us / 1e3, sensor[1].p99_us / 1e3
+        words.append(
+            f"{sensor[0]}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, beside the constant part of the way to the host"
+        )
+    clocks = accounts.clocks(result.accounts)
+    words += [f"clocks: {each.words}" for each in relations(clocks, accounts.synchronised(result.accounts))]
     return "\n".join(words)
 
 
@@ -143,8 +152,10 @@ def as_json(result: RunResult) -> str:
     """The run as JSON: exit code, errors, losses, each edge and stage."""
     import msgspec
 
+    from rtpipe.clocks.relation import relations
     from rtpipe.pipeline import accounts
 
+    clocks = accounts.clocks(result.accounts)
     return json_module.dumps(
         {
             "exit_code": result.exit_code,
@@ -166,7 +177,19 @@ def as_json(result: RunResult) -> str:
                 if account.last is not None and account.last.flows
             },
             "deaths": {name: account.deaths for name, account in result.accounts.items() if account.deaths},
+            "sensor": _sensor(result),
+            "clocks": [msgspec.to_builtins(each) for each in relations(clocks, accounts.synchronised(result.accounts))],
             "facts": [{"of": name, "fact": fact, "value": value} for name, fact, value in facts(result)],
         },
         indent=2,
     )
+
+
+def _sensor(result: RunResult) -> dict[str, object]:
+    """From the sensor to the screen, or to the picture made: p50 and p99 in µs."""
+    import msgspec
+
+    from rtpipe.pipeline import accounts
+
+    found = accounts.sensor_latency(result.accounts)
+    return {} if found is None else {"what": found[0], **msgspec.to_builtins(found[1])}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from rtpipe.clocks.relation import Clock
 from rtpipe.ledger import ReceivedLedger, SentLedger, Tally, check
-from rtpipe.pipeline.messages import Latency, Report, WorkerPlan
+from rtpipe.pipeline.messages import MADE, SHOWN, Latency, Report, WorkerPlan
 
 
 @dataclass
@@ -88,6 +89,27 @@ def rewound_s(accounts: Mapping[str, Account]) -> float | None:
     """How far the pipeline's history is rewound, in seconds; None where it is live or there is none."""
     last = [account.last for account in accounts.values() if account.plan.role == "history"]
     return next((report.rewound_s for report in last if report is not None), None)
+
+
+def clocks(accounts: Mapping[str, Account]) -> dict[str, Clock]:
+    """Every source's clock on this computer's, as last reported; those that are not steady are left out."""
+    drivers = {name: account.last for name, account in accounts.items() if account.plan.role == "driver"}
+    return {name: last.clock for name, last in drivers.items() if last is not None and last.clock is not None}
+
+
+def synchronised(accounts: Mapping[str, Account]) -> frozenset[str]:
+    """The sources that are set to share a synchronisation cable."""
+    return frozenset(name for name, account in accounts.items() if account.plan.settings.get("sync"))
+
+
+def sensor_latency(accounts: Mapping[str, Account]) -> tuple[str, Latency] | None:
+    """From the instant that a picture shows to the screen, else to the picture made; None where nothing is known."""
+    for name in (SHOWN, MADE):
+        for account in accounts.values():
+            latency = account.last.latency.get(name) if account.last is not None else None
+            if latency is not None and latency.n:
+                return name, latency
+    return None
 
 
 def problems(accounts: Mapping[str, Account]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import zmq
 
+from rtpipe.clocks.host import CameraClock
+from rtpipe.clocks.relation import reading
 from rtpipe.errors import RtpipeError
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import DONE, RUNNING, WAITING, Absent, Answer, Do, Report, Stop, WorkerPlan
@@ -45,6 +47,9 @@ class DriverWorker:
         self._poller.register(link.socket, zmq.POLLIN)
         self._stopping = False
         self._last: dict[str, Packet] = {}
+        self._clock = CameraClock()
+        self._epoch = 0
+        self._timed = ""  # the stream whose packets tell of the clock
         self._streams: tuple[StreamInfo, ...] = ()
 
     def run(self) -> None:
@@ -55,6 +60,7 @@ class DriverWorker:
                 return
             self._streams = tuple(replace(s, name=self._named(s.name)) for s in self._driver.open())
             self._publisher.announce(self._streams)
+            self._timed = next((s.name for kind in ("events", "frames") for s in self._streams if s.kind == kind), "")
             self._await_consumers()
             self._resume()
             failure = self._pump()
@@ -121,6 +127,10 @@ class DriverWorker:
         if name != packet.stream:
             packet = replace(packet, stream=name)
         self._last[packet.stream] = packet
+        if packet.stream == self._timed and packet.body is not None and packet.received_ns:
+            if packet.epoch != self._epoch:
+                self._epoch, self._clock = packet.epoch, CameraClock()
+            self._clock.add(packet.t_last, packet.received_ns)
         self._publisher.publish(packet)
 
     def _end(self) -> None:
@@ -174,6 +184,7 @@ class DriverWorker:
                 sent=self._publisher.ledgers(),
                 flows=dict(getattr(self._driver, "flows", {})),
                 facts=dict(getattr(self._driver, "facts", {})),
+                clock=reading(self._clock),
                 notes={f"{name}/{self._plan.name}": text for name, text in notes.items()},
                 position_s=now_s,
                 duration_s=duration_s,

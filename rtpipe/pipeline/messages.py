@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from rtpipe.clocks.relation import Clock
 from rtpipe.errors import InputError, WireError
 from rtpipe.ledger import Flow, ReceivedLedger, SentLedger
 
@@ -24,6 +25,10 @@ class Latency(msgspec.Struct, frozen=True):
     p50_us: float
     p99_us: float
 
+
+SHOWN, MADE = "sensor to screen", "sensor to output"
+"""Latencies from the instant that a picture shows, by the camera's clock where that is steady (beside the constant part
+of the way to the host, which cannot be seen from here), to the screen; to the picture made."""
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
 """A worker's state: for the others or for its own parts to be ready; moving packets; at its proper end."""
@@ -44,6 +49,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """What a driver wants kept with recordings (JSON by name), as it is now."""
     position_s: float | None = None
     duration_s: float | None = None
+    clock: Clock | None = None
+    """A driver's: its camera's clock on the host's, while that is steady."""
     rewound_s: float | None = None
     """A history's: how far its stream is behind the newest data, None while that is live."""
 
@@ -98,10 +105,12 @@ class Absent(msgspec.Struct, frozen=True, tag="absent"):
 
 
 class Status(msgspec.Struct, frozen=True, tag="status"):
-    """The pipeline's state in one line, for overlays, and how far what is shown is rewound (s), None: it is live."""
+    """The pipeline's state in one line, for overlays, how far what is shown is rewound (s), None: it is live, and the
+    clock of the source that is shown, while it is steady."""
 
     line: str
     rewound_s: float | None = None
+    clock: Clock | None = None
 
 
 class Note(msgspec.Struct, frozen=True, tag="note"):

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import zmq
 
+from rtpipe.clocks.host import CameraClock
 from rtpipe.errors import RtpipeError
 from rtpipe.ledger import Flow
-from rtpipe.clocks.host import CameraClock
 from rtpipe.pipeline.driver_worker import LIVE_QUEUE, REPLAY_QUEUE
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import (
     DONE,
+    MADE,
     RUNNING,
     WAITING,
     Absent,
@@ -83,6 +84,7 @@ class StageWorker:
         self._made: tuple[StreamInfo, ...] = ()
         self._clock = CameraClock()
         self._epoch = 0
+        self._timed = f"{(plan.window or {}).get('of', '')}/" if plan.window else ""
         self._since_camera = Histogram()
         self._last: dict[str, Packet] = {}
         self._open = 0
@@ -186,13 +188,13 @@ class StageWorker:
             return
         latency.add(now - packet.received_ns)
         if self._publisher is not None:
-            if packet.n_events:
+            if packet.n_events and packet.stream.startswith(self._timed):
                 if packet.epoch != self._epoch:  # time jumped: what is known of the camera's clock is void
                     self._epoch, self._clock = packet.epoch, CameraClock()
                 self._clock.add(packet.t_last, packet.received_ns)
             if made and self._clock.steady:
                 for output in made:
-                    if output.body is None:
+                    if output.body is None or output.stream.endswith("/picture"):
                         continue
                     self._since_camera.add(now - self._clock.host_ns(output.t_last))
 
@@ -272,6 +274,7 @@ class StageWorker:
         elif isinstance(order, Status):
             self._tell("status", order.line)
             self._tell("rewound", order.rewound_s)
+            self._tell("clock", order.clock)
         elif isinstance(order, Note):
             self._tell("note", order.name, order.text)
         elif isinstance(order, Do):
@@ -301,13 +304,14 @@ class StageWorker:
         flows: dict[str, Flow] = {}
         latency = {edge: histogram.summary() for edge, histogram in self._latency.items()}
         if self._publisher is not None:
-            latency["camera's end of window to output"] = self._since_camera.summary()
+            latency[MADE] = self._since_camera.summary()
         facts: dict[str, str] = {STARTING: self._starting} if self._starting else {}
         for stage in self._chain:
             for kind, flow in stage.flows.items():
                 flows[kind if kind not in flows else f"{kind} inferred"] = flow
             own: Mapping[str, str] = getattr(stage, "facts", {})
             facts.update(own)
+            latency.update(getattr(stage, "latencies", {}))
         self._link.send(
             Report(
                 self._plan.name,

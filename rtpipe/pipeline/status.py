@@ -44,8 +44,8 @@ class StatusLine:
         return (count - then) / (last - first) if last > first else 0.0
 
     def line(self, accounts: Mapping[str, Account]) -> str:
-        """``12.3 s of 60.0 s · 1.25 Mev/s · 25 frames · latency 3.1 / 8.0 ms · lost 0``; the latency is p50 / p99 of
-        the slowest edge into a sink."""
+        """``12.3 s of 60.0 s · 1.25 Mev/s · latency 3.1 / 8.0 ms · sensor to screen 9.0 / 14.1 ms · lost 0``; latencies
+        are p50 / p99: from arrival, of the slowest edge into a sink; and from the sensor, where its clock is steady."""
         waiting = [name for name, account in accounts.items() if account.last is None]
         if waiting:
             return f"starting: {', '.join(waiting)}"
@@ -68,6 +68,9 @@ class StatusLine:
         if sinks:
             worst = max(sinks, key=lambda latency: latency.p99_us)
             parts.append(f"latency {worst.p50_us / 1e3:.1f} / {worst.p99_us / 1e3:.1f} ms")
+        sensor = ledger_of.sensor_latency(accounts)
+        if sensor is not None:
+            parts.append(f"{sensor[0]} {sensor[1].p50_us / 1e3:.1f} / {sensor[1].p99_us / 1e3:.1f} ms")
         lost = sum(t.events or t.packets for e in edges for reason, t in e.dropped.items() if reason != "skipped")
         parts.append(f"lost {lost:,}")
         parts += [

@@ -15,6 +15,7 @@ from types import FrameType
 import msgspec
 import zmq
 
+from rtpipe.clocks.relation import Clock, as_json
 from rtpipe.errors import InputError, WireError
 from rtpipe.pipeline import accounts as ledger_of
 from rtpipe.pipeline import rundir
@@ -43,6 +44,8 @@ from rtpipe.pipeline.progress import STARTING
 from rtpipe.pipeline.status import StatusLine
 
 STATUS_EVERY_S = 0.5
+CLOCKS_EVERY_S = 5.0
+"""How often recordings are told how the sources' clocks lie to one another."""
 FINISH_S = 30.0
 """How long a worker whose producers are gone may take to finish before it is ended and named."""
 
@@ -85,7 +88,7 @@ class Supervisor:
         self._stopping = False
         self._orders = Orders(self._workers, self._tell, self._answer)
         self._noted: dict[tuple[str, int], dict[str, str]] = {}  # what each sink in each of its lives was told
-        self._next_status = 0.0
+        self._next_status = self._next_clocks = 0.0
 
     @property
     def accounts(self) -> dict[str, Account]:
@@ -150,8 +153,28 @@ class Supervisor:
             ledger = json.dumps(msgspec.to_builtins([w.account.last for w in self._workers.values()]))
             for worker in self._workers.values():
                 if worker.plan.role == "sink":
-                    self._tell(worker.plan.name, Status(line, ledger_of.rewound_s(self.accounts)))
+                    self._tell(worker.plan.name, Status(line, ledger_of.rewound_s(self.accounts), self._shown_clock()))
                     self._tell(worker.plan.name, Note("ledger", ledger))
+            self._note_clocks(now)
+
+    def _shown_clock(self) -> Clock | None:
+        """The clock of the source that windows are cut from, or of the only one."""
+        clocks = ledger_of.clocks(self.accounts)
+        cut_from = [worker.plan.window["of"] for worker in self._workers.values() if worker.plan.window]
+        if cut_from:
+            return clocks.get(cut_from[0])
+        drivers = [name for name, worker in self._workers.items() if worker.plan.role == "driver"]
+        return clocks.get(drivers[0]) if len(drivers) == 1 else None
+
+    def _note_clocks(self, now: float) -> None:
+        clocks = ledger_of.clocks(self.accounts)
+        if len(clocks) < 2 or now < self._next_clocks:
+            return
+        self._next_clocks = now + CLOCKS_EVERY_S
+        text = as_json(clocks, ledger_of.synchronised(self.accounts))
+        for worker in self._workers.values():
+            if worker.plan.role == "sink":
+                self._tell(worker.plan.name, Note("clocks", text))
 
     def _hear(self) -> None:
         while True:

@@ -17,10 +17,13 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from rtpipe.clocks.relation import Clock
 from rtpipe.ledger import Flow
+from rtpipe.pipeline.messages import SHOWN, Latency
+from rtpipe.pipeline.metrics import Histogram
 from rtpipe.sinks import overlay
 from rtpipe.sinks.layout import Layout, text_width, write
-from rtpipe.sinks.panels import PANELS, Panel, PanelComposer, kinds
+from rtpipe.sinks.panels import PANELS, Composite, Panel, PanelComposer, kinds
 from rtpipe.sinks.screen import Window, why_no_screen
 from rtpipe.types import Array, Frame, Packet, StreamInfo
 
@@ -28,6 +31,8 @@ DELIVERY = "latest"
 POLL_NS = 5_000_000
 """Keys and mouse are looked at no more often than this."""
 MESSAGE_NS = 4_000_000_000
+LONGEST_NS = 60_000_000_000
+"""A picture older than this is none of the clock that is known (a replay that was sought)."""
 SLOWEST, FASTEST = 1 / 64, 64.0
 
 log = logging.getLogger(__name__)
@@ -112,6 +117,8 @@ class Sink:
         self._paused = self._recording = self._help = False
         self._history: _History | None = None
         self._rewound_s: float | None = None
+        self._clock: Clock | None = None
+        self._since_sensor = Histogram()
         self._paused_live = False
         self._numbers, self._speed, self._choice = settings.numbers, 1.0, 0
         self._dirty = True
@@ -125,6 +132,15 @@ class Sink:
     def facts(self) -> Mapping[str, str]:
         """What the run's report says of this sink: why nothing is shown, where that is so."""
         return {"window": f"none: {self._absent}"} if self._absent else {}
+
+    @property
+    def latencies(self) -> Mapping[str, Latency]:
+        """From the instant that a picture shows, by its camera's clock, to the screen."""
+        return {SHOWN: self._since_sensor.summary()}
+
+    def clock(self, clock: Clock | None) -> None:
+        """The clock of the source that is shown, on this computer's; None: not steady, as of a replay at no pace."""
+        self._clock = clock
 
     def note(self, name: str, text: str) -> None:
         """Before :meth:`open`: ``"pipeline"``, what it is made of, as JSON. It tells whether there is a recorder, which
@@ -220,8 +236,18 @@ class Sink:
             overlay.draw_help(picture)
         window.show(picture)
         if composite is not None:
-            self._meter.shown(time.monotonic_ns(), composite.received_ns)
+            self._count(composite)
         self._drawn_ns, self._dirty = now, False
+
+    def _count(self, composite: Composite) -> None:
+        """A picture is on the screen: how late."""
+        now, sensed = time.monotonic_ns(), 0
+        if self._clock is not None and self._rewound_s is None:
+            at = self._clock.at(composite.t)
+            if 0 < now - at < LONGEST_NS:
+                sensed = at
+                self._since_sensor.add(now - at)
+        self._meter.shown(now, composite.received_ns, sensed)
 
     def _press(self, action: str, now: int) -> Sequence[str]:
         """Do what a key asks for here; what concerns the pipeline is returned as commands."""

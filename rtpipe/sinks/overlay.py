@@ -38,12 +38,16 @@ class Meter:
 
     def __init__(self, span_ns: int = 3_000_000_000) -> None:
         self._span = span_ns
-        self._shown: deque[tuple[int, int]] = deque()  # when, and how late (-1: not known)
+        self._shown: deque[tuple[int, int, int]] = (
+            deque()
+        )  # when, how late since arrival, since the sensor (-1: unknown)
         self._lost: dict[str, Mapping[str, int]] = {}
 
-    def shown(self, now_ns: int, received_ns: int) -> None:
-        """A picture is on the screen; ``received_ns`` is when its data reached this host, 0 where unknown."""
-        self._shown.append((now_ns, now_ns - received_ns if received_ns else -1))
+    def shown(self, now_ns: int, received_ns: int, sensed_ns: int = 0) -> None:
+        """A picture is on the screen; ``received_ns`` is when its data reached this host, ``sensed_ns`` when, on this
+        host's clock, the instant was that it shows; 0 where unknown."""
+        late, since = (now_ns - each if each else -1 for each in (received_ns, sensed_ns))
+        self._shown.append((now_ns, late, since))
         self._trim(now_ns)
 
     def counted(self, stream: str, counters: Counters) -> None:
@@ -54,10 +58,11 @@ class Meter:
         """``shown 29.9/s   latency p50 4.1 ms, p99 9.0 ms   not shown: latest 12``."""
         self._trim(now_ns)
         words = [f"shown {len(self._shown) / (self._span / 1e9):.1f}/s"]
-        late = [late / 1e6 for _, late in self._shown if late >= 0]
-        if late:
-            p50, p99 = np.percentile(late, [50, 99])
-            words.append(f"latency p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        for name, column in (("latency", 1), ("from the sensor", 2)):
+            late = [each[column] / 1e6 for each in self._shown if each[column] >= 0]
+            if late:
+                p50, p99 = np.percentile(late, [50, 99])
+                words.append(f"{name} p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         lost: dict[str, int] = dict(own_drops)
         for of_stream in self._lost.values():
             for reason, n in of_stream.items():

@@ -1,4 +1,4 @@
-"""Servers on loopback that cameras' clients talk to: MJPEG over HTTP, RTSP with H.264 over TCP, and one that is dead."""
+"""Servers on loopback that cameras' clients talk to: MJPEG over HTTP, RTSP with H.264, and one that is dead."""
 
 import base64
 import io
@@ -136,7 +136,9 @@ class Rtsp(Server):
             if verb == "OPTIONS":
                 reply = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
             elif verb == "DESCRIBE":
-                body = f"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1{self._parameters()}\r\na=control:track\r\n"
+                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+                body += "a=rtpmap:96 H264/90000\r\n"
+                body += f"a=fmtp:96 packetization-mode=1{self._parameters()}\r\na=control:track\r\n"
                 reply = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
             elif verb == "SETUP":
                 reply = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"

@@ -277,7 +277,7 @@ class Packets:
     def _watermark(self, stream: _Stream, until: int, received_ns: int) -> list[Packet]:
         if stream.info.kind != "events" or until <= max(stream.mark, stream.newest):
             return []
-        self._time.told("events", until)
+        self._time.told(until)
         return [
             self._packet(stream, max(stream.mark, stream.newest, until - self._packet_us), until, received_ns, None)
         ]

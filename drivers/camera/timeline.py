@@ -47,6 +47,7 @@ class Timeline:
         self._fresh = True
         self._clock = CameraClock()
         self._known = False
+        self._fed = 0
         self._late_since: int | None = None
         self._jitter = [0, 0]
         self._jitter_until = 0
@@ -92,17 +93,15 @@ class Timeline:
         self._at[kind] = Place(self._latest, self._offset)
         self._newest.pop(kind, None)
 
-    def told(self, kind: str, t: int) -> None:
-        """A watermark at ``t`` (µs downstream) was sent: nothing of this kind is placed before it by a jump."""
+    def told(self, t: int) -> None:
+        """A watermark at ``t`` (µs downstream) was sent: no jump places anything before it."""
         self._top = t if self._top is None else max(self._top, t)
-        self._newest[kind] = max(self._newest.get(kind, t), t)
 
     def now_us(self, host_ns: int) -> int | None:
         """What time it was downstream when it was ``host_ns`` here; None before the first reading."""
         if not self._known or self._top is None:
             return None
-        ahead_ns = host_ns - self._clock.host_ns(self._top)
-        return self._top + round(ahead_ns / (1000 * (1 + self._clock.drift)))
+        return self._clock.camera_us(host_ns)
 
     def silent_until(self, host_ns: int) -> int | None:
         """Until when nothing can come any more if nothing more had come at ``host_ns``: earlier by what readings were
@@ -139,6 +138,7 @@ class Timeline:
         self._fresh = False
         self._offset = offset
         self._clock, self._known, self._late_since = CameraClock(), False, None
+        self._fed = t_last + offset
         return self._told(kind, Place(self._latest, offset), t_last, received_ns)
 
     def _told(self, kind: str, place: Place, t_last: int, received_ns: int) -> Place:
@@ -161,7 +161,8 @@ class Timeline:
                 self._late_since = self._late_since or received_ns
                 if received_ns - self._late_since < GIVE_UP_NS:
                     return
-                self._clock = CameraClock()
+                self._clock, self._fed = CameraClock(), t
             self._late_since = None
-        self._clock.add(t, received_ns)
-        self._known = True
+        if t >= self._fed:  # kinds of one camera are not in step: the foremost tells
+            self._clock.add(t, received_ns)
+            self._fed, self._known = t, True

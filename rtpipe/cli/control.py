@@ -10,7 +10,9 @@ import typer
 def control(
     command: Annotated[
         list[str],
-        typer.Argument(help="pause, resume, step, seek S, speed X, rewind S, live, save S, record on|off, mark …"),
+        typer.Argument(
+            help="pause, resume, step, seek S, speed X, rewind S, live, save S, record on|off, set …, mark …"
+        ),
     ],
     run: Annotated[int | None, typer.Option(help="The process number of the run, if several are running.")] = None,
 ) -> None:
@@ -23,9 +25,16 @@ def control(
     While rewound, pause, resume, step, speed, seek +S and seek -S steer what is played again; otherwise they are for
     the source: a replay obeys them all, a live camera what it can. No command but record touches a recording.
 
+    set SETTING VALUE changes a live camera's setting: the answer says whether its hardware or this computer does it.
+    off takes a setting back; with several cameras it begins with the source's name.
+
     Examples:
 
         rtpipe control pause
+
+        rtpipe control set frames.exposure_us 8000
+
+        rtpipe control set left.roi 10,20,100,80
 
         rtpipe control seek 1.5
 

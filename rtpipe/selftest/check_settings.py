@@ -71,7 +71,7 @@ def settings(bench: Bench, capabilities: Sequence[Capability]) -> Iterator[Resul
     for name in tried:
         if name == "frames.exposure_us" and (name not in able or "frames" not in bench.kinds):
             continue
-        yield _try(bench, name, able.get(name))
+        yield one(bench, name, able.get(name))
     for name in able:
         if name not in tried and name in NEEDS:
             yield Result(f"setting {name}", "skipped", NEEDS[name])
@@ -80,7 +80,8 @@ def settings(bench: Bench, capabilities: Sequence[Capability]) -> Iterator[Resul
         yield Result("setting biases", "skipped", f"not tried: {', '.join(others)}")
 
 
-def _try(bench: Bench, name: str, capability: Capability | None) -> Result:
+def one(bench: Bench, name: str, capability: Capability | None) -> Result:
+    """Try one setting and set it back. ``capability``: what the hardware says of it, None: done by this computer."""
     effect: Effect = _bias if name.startswith("biases.") else EFFECTS[name]
     check = f"setting {name}"
     try:

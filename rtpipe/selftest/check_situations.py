@@ -48,12 +48,12 @@ def stall(driver: Driver, resolution: Resolution, seconds: float = STALL_S) -> R
     numbers = {**order.numbers, **lost.numbers}
     name = "stalled reader"
     if not fresh:
-        return Result(name, "failed", f"nothing new came after {seconds:.0f} s without reading", numbers)
+        return Result(name, "failed", f"nothing new came after {seconds:g} s without reading", numbers)
     if order.state == "failed":
-        return Result(name, "failed", f"after {seconds:.0f} s without reading: {order.says}", numbers)
+        return Result(name, "failed", f"after {seconds:g} s without reading: {order.says}", numbers)
     if lost.state == "failed":
-        return Result(name, "noted", f"goes on after {seconds:.0f} s; did not fit: {lost.says}", numbers)
-    return Result(name, "passed", f"goes on after {seconds:.0f} s, everything kept", numbers)
+        return Result(name, "noted", f"goes on after {seconds:g} s; did not fit: {lost.says}", numbers)
+    return Result(name, "passed", f"goes on after {seconds:g} s, everything kept", numbers)
 
 
 def replug(
@@ -86,7 +86,7 @@ def replug(
     if listed is not None and seen is not None:
         numbers["back_s"] = back - seen
     order = check_stream.order(sample)
-    wrong = [f"{int(n)} {key.replace('_', ' ')}" for key, n in order.numbers.items() if n and key != "new_epochs"]
+    wrong = [f"{int(n)} {key.replace('_', ' ')}" for key, n in order.numbers.items() if n and key != check_stream.JUMPS]
     if wrong:
         return Result(name, "failed", f"taken up again, but {', '.join(wrong)}", numbers)
     took = numbers.get("back_s")

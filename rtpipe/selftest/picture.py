@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from rtpipe.selftest.result import Report
-from rtpipe.selftest.run import SIGNS, summary
+from rtpipe.selftest.run import SIGNS, about, summary
 from rtpipe.selftest.sample import Sample
 from rtpipe.types import Array, Events
 
@@ -24,10 +24,10 @@ def draw(report: Report, sample: Sample) -> Array:
     lines = [_wrapped(f"{SIGNS[each.state].strip():7s} {each.check}: {each.says}") for each in report.results]
     height = MARGIN * 4 + PANEL[1] + LINE * (4 + sum(map(len, lines))) + MARGIN
     canvas = np.full((height, WIDTH, 3), 255, np.uint8)
-    camera = ", ".join(report.camera.values()) or report.driver
+    camera = about(report.camera) or report.driver
     _text(canvas, camera[:140], MARGIN, MARGIN + 10, (0, 0, 0), 0.6)
-    about = f"{report.when}  rtpipe {report.rtpipe}  {report.machine}"
-    _text(canvas, about, MARGIN, MARGIN + 10 + LINE, GREY)
+    where = f"{report.when}  rtpipe {report.rtpipe}  {report.machine}"
+    _text(canvas, where, MARGIN, MARGIN + 10 + LINE, GREY)
     top = MARGIN * 2 + LINE * 2
     events = sample.events
     panels = [("events, 30 ms", _events(events, sample)), ("events per ms", _rates(sample))]

@@ -50,7 +50,7 @@ def run(plan: Plan, person: Person) -> tuple[Report, Sample]:
     facts: Mapping[str, str] = {}
     try:
         facts = dict(getattr(driver, "facts", {}))
-        person.say(f"Opened: {', '.join(facts.values()) or plan.name}; it sends {', '.join(s.kind for s in streams)}.")
+        person.say(f"Opened: {about(facts) or plan.name}; it sends {', '.join(s.kind for s in streams)}.")
         for result in _checks(plan, person, streams, sample):
             results.append(result)
             person.say(line(result))
@@ -99,12 +99,12 @@ def _checks(plan: Plan, person: Person, streams: Sequence[StreamInfo], sample: S
         yield check_others.frames(sample)
     if "triggers" in kinds:
         yield check_others.triggers(sample)
-    yield check_stream.losses(before, getattr(driver, "flows", {}))
     if "imu" in kinds:
         person.say(f"Now put it down and let it rest for {plan.still_s:.0f} s …")
         yield check_others.imu(take(driver, resolution, plan.still_s))
     person.say("Go on moving something in front of it, evenly: settings are tried now …")
     yield from check_settings.settings(check_settings.Bench(driver, resolution, kinds, plan.look_s), plan.capabilities)
+    yield check_stream.losses(before, getattr(driver, "flows", {}))
     yield check_situations.stall(driver, resolution, plan.stall_s)
     if plan.unplug:
         yield check_situations.replug(driver, resolution, person, plan.listed, plan.patience_s)
@@ -116,6 +116,11 @@ SIGNS = {"passed": "ok    ", "noted": "note  ", "failed": "FAILED", "skipped": "
 def line(result: Result) -> str:
     """One result as it is printed."""
     return f"{SIGNS[result.state]} {result.check}: {result.says}"
+
+
+def about(facts: Mapping[str, str]) -> str:
+    """The driver's facts in one line."""
+    return ", ".join(text if name in ("camera", "connection") else f"{name} {text}" for name, text in facts.items())
 
 
 def summary(report: Report) -> str:

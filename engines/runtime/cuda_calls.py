@@ -36,7 +36,6 @@ CALLS: Mapping[str, Call] = {
     "cuInit": Call("", (c_uint,)),
     "cuDriverGetVersion": Call("", (POINTER(c_int),)),
     "cuGetErrorString": Call("", (c_int, POINTER(c_char_p))),
-    "cuDeviceGetCount": Call("", (POINTER(c_int),)),
     "cuDeviceGet": Call("", (POINTER(c_int), c_int)),
     "cuDeviceGetName": Call("", (c_char_p, c_int, c_int)),
     "cuDeviceTotalMem": Call("_v2", (POINTER(c_size_t), c_int)),
@@ -72,7 +71,6 @@ CALLS: Mapping[str, Call] = {
 }
 """By their names in the documentation."""
 
-CUDA_ERROR_INVALID_VALUE = 1
 CUDA_ERROR_OUT_OF_MEMORY = 2
 CUDA_ERROR_NO_DEVICE = 100
 

@@ -20,6 +20,8 @@ MOST_EVENTS = 20_000_000
 MOST_FRAMES = 64
 """So many pictures are kept; of the others the times."""
 READ_S = 0.01
+PATIENCE_S = 5.0
+"""For a camera that sends nothing, or a queue that does not empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +145,14 @@ def take(driver: Driver, resolution: Resolution, seconds: float) -> Sample:
 
 
 def skip(driver: Driver, seconds: float) -> None:
-    """Read for so long and look at nothing: what was set meanwhile has taken hold."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        packets(driver)
+    """Read, and look at nothing, until what comes reached this computer at least so long from now: what was set before
+    has taken hold, and what waited in queues is gone."""
+    now_ns = time.monotonic_ns()
+    enough_ns, give_up_ns = now_ns + int(seconds * 1e9), now_ns + int((seconds + PATIENCE_S) * 1e9)
+    while (now_ns := time.monotonic_ns()) < give_up_ns:
+        newest = max((packet.received_ns for packet in packets(driver)), default=0)
+        if newest >= enough_ns:
+            return
 
 
 def packets(driver: Driver) -> Sequence[Packet]:

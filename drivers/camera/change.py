@@ -30,21 +30,23 @@ def changed(settings: S, key: str, text: str) -> S:
     data: dict[str, Any] = msgspec.to_builtins(settings)
     value = _value(name, text.strip())
     if inner:
-        data[name] = _inner(kind, name, data[name], inner, value)
-    elif isinstance(data[name], dict) and not isinstance(value, dict) and not _clears(value, fields[name]):
+        data[name] = _inner(getattr(settings, name), name, data[name], inner, value)
+    elif value is None or _is_off(value, data[name]):
+        data[name] = _default(fields[name])
+    elif isinstance(data[name], dict) and not isinstance(value, dict):
         raise InputError(f"{name} has parts: set {name}.NAME VALUE")
     else:
-        data[name] = _default(fields[name]) if value is None or _is_off(value, data[name]) else value
+        data[name] = value
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, ValueError) as error:
         raise InputError(f"set {key} {text[:60]}: {error}") from error
 
 
-def _inner(kind: type[Camera], name: str, now: Any, inner: str, value: Any) -> dict[str, Any]:
-    part = dict(now) if isinstance(now, dict) else {}
+def _inner(now: Any, name: str, plain: Any, inner: str, value: Any) -> dict[str, Any]:
+    part = dict(plain) if isinstance(plain, dict) else {}
     if name != "biases":
-        fields = {f.name: f for f in msgspec.structs.fields(type(getattr(kind(), name)))} if part else {}
+        fields = {f.name: f for f in msgspec.structs.fields(now)} if isinstance(now, msgspec.Struct) else {}
         if inner not in fields:
             allowed = ", ".join(fields) or "none"
             raise InputError(f"{name} has no part {inner!r}; there are {allowed}")
@@ -55,11 +57,6 @@ def _inner(kind: type[Camera], name: str, now: Any, inner: str, value: Any) -> d
     else:
         part[inner] = value
     return part
-
-
-def _clears(value: Any, field: msgspec.structs.FieldInfo) -> bool:
-    """Whether a setting with parts is taken back whole: a ROI by ``off``, all by ``none``."""
-    return value is None or (value is False and _default(field) is None)
 
 
 def _is_off(value: Any, now: Any) -> bool:

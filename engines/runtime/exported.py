@@ -17,6 +17,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -45,18 +46,20 @@ def next_name(state: Port) -> str:
     return f"{state.name}_next"
 
 
-def onnx_of(graph: Graph, precision: str, progress: Callable[[str], None]) -> bytes:
+def onnx_of(graph: Graph, precision: str, progress: Callable[[str], None], native: bool = False) -> bytes:
     """The network as an ONNX file's bytes: the one it gives itself, a kept one, or one exported now and kept.
 
-    Inputs and outputs are float32, states (inputs ``NAME``, outputs ``NAME_next``) in ``precision``. Blocks for seconds
-    to a minute when it exports. Raises ``ImportError`` where that needs packages that are not installed and
-    ``WorldError`` for an export that is not the network.
+    Inputs and outputs are float32, states (inputs ``NAME``, outputs ``NAME_next``) in ``precision``. ``native``: in the
+    form for runtimes that have its operators, where it has one. Blocks for seconds to a minute when it exports. Raises
+    ``ImportError`` where that needs packages that are not installed and ``WorldError`` for an export that is not the
+    network.
     """
     if graph.onnx is not None:
         return graph.onnx(precision)
     if graph.module is None:
         raise WorldError(f"{graph.name} has no form that ONNX Runtime could take")
-    kept = _kept(graph, precision)
+    native = native and graph.native is not None
+    kept = _kept(graph, precision, native)
     for path in kept:
         data = read(path)
         if data is not None:
@@ -64,7 +67,7 @@ def onnx_of(graph: Graph, precision: str, progress: Callable[[str], None]) -> by
     _need("onnx", "onnxscript", "torch")
     started = time.monotonic()
     progress(f"exporting {graph.name} to ONNX, once for this size")
-    data = export(graph, precision)
+    data = export(graph, precision, native)
     progress(f"{graph.name} exported in {time.monotonic() - started:.0f} s")
     keep(kept[0], data)
     return data
@@ -85,10 +88,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def key(graph: Graph, precision: str) -> str:
+def key(graph: Graph, precision: str, native: bool = False) -> str:
     """What the exported file depends on, beside the exporter."""
     ports = [[(port.name, port.shape) for port in group] for group in (graph.inputs, graph.outputs, graph.states)]
-    facts = (graph.name, graph.weights, ports, precision, graph.keep_float32, OPSET, LAYOUT, _code(graph.module))
+    facts: tuple[Any, ...] = (graph.name, graph.weights, ports, precision, graph.keep_float32, OPSET, LAYOUT)
+    facts += (_code(graph.module),)
+    if native and graph.native is not None:
+        facts += (graph.native.operators, graph.native.opset, _code(graph.native.module))
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
 
 
@@ -104,9 +110,9 @@ def _code(module: Callable[[], Any] | None) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _kept(graph: Graph, precision: str) -> list[Path]:
+def _kept(graph: Graph, precision: str, native: bool) -> list[Path]:
     """Files to try; the first is the one that an export writes."""
-    stem = f"{re.sub('[^A-Za-z0-9._-]', '_', graph.name)}-{key(graph, precision)}"
+    stem = f"{re.sub('[^A-Za-z0-9._-]', '_', graph.name)}-{key(graph, precision, native)}"
     here = _version("torch")
     if here is not None:
         exporter = f"torch{here}-onnxscript{_version('onnxscript') or '0'}".replace("+", "_")
@@ -159,7 +165,7 @@ def keep(path: Path, data: bytes) -> None:
         LOG.warning("%s cannot be kept, and will be exported each time: %s", path, error.strerror or error)
 
 
-def export(graph: Graph, precision: str) -> bytes:
+def export(graph: Graph, precision: str, native: bool = False) -> bytes:
     """The network exported by PyTorch, as bytes. Every input and state must be used and every output made.
 
     States are exported as distinct random tensors: equal or shared ones are silently taken for one another.
@@ -168,6 +174,9 @@ def export(graph: Graph, precision: str) -> bytes:
 
     from engines.runtime.torch import Typed
 
+    opset, form = OPSET, graph.native
+    if native and form is not None:
+        graph, opset = replace(graph, module=form.module), max(OPSET, form.opset)
     module = Typed(graph, precision)
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.rand(port.shape, generator=generator) for port in graph.inputs]
@@ -177,7 +186,7 @@ def export(graph: Graph, precision: str) -> bytes:
             module,
             (*inputs, *states),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[port.name for port in (*graph.inputs, *graph.states)],
             output_names=[*(port.name for port in graph.outputs), *(next_name(port) for port in graph.states)],
             external_data=False,

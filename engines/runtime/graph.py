@@ -18,6 +18,16 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
+class Native:
+    """A network drawn with ``operators`` (by ONNX's names, of version ``opset``) that only some runtimes have, where
+    others need many plainer ones: ``module`` makes it, as :class:`Graph`'s does."""
+
+    operators: tuple[str, ...]
+    opset: int
+    module: Callable[[], Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A network at one size, ready for any runtime.
 
@@ -28,7 +38,7 @@ class Graph:
     need no PyTorch; else a runtime exports ``module``. ``weights`` is the sha256 of the tensors: what caches are keyed
     by, beside name and shapes. ``keep_float32`` names submodules (by prefix) that stay in float32 where half precision
     is asked for. ``plain`` makes the network as it was published, called alike, where ``module`` is another form of it:
-    what a benchmark compares with.
+    what a benchmark compares with. ``native`` is the form for runtimes that have its operators.
     """
 
     name: str
@@ -40,6 +50,7 @@ class Graph:
     onnx: Callable[[str], bytes] | None = None
     keep_float32: tuple[str, ...] = ()
     plain: Callable[[], Any] | None = None
+    native: Native | None = None
 
 
 class Session(Protocol):

@@ -107,7 +107,23 @@ def looked_at(loaded: Loaded, onnx: bytes, graph: Graph, precision: str) -> Insp
     return inspect(loaded, _parse(loaded, onnx, graph).network, graph, precision)
 
 
-def _parse(loaded: Loaded, onnx: bytes, graph: Graph) -> _Parsed:
+def takes(loaded: Loaded, onnx: bytes, graph: Graph) -> bool:
+    """Whether the library's parser takes this file whole, operators and plugins included."""
+    try:
+        _parse(loaded, onnx, graph)
+    except WorldError:
+        return False
+    return True
+
+
+def knows(loaded: Loaded, operators: Iterable[str]) -> bool:
+    """Whether the library's parser says that it has these operators (by ONNX's names)."""
+    parsed = _begun(loaded)
+    return all(parsed.parser.supports_operator(operator) for operator in operators)
+
+
+def _begun(loaded: Loaded) -> _Parsed:
+    """An empty network. Raises ``WorldError`` where the library cannot start."""
     trt = loaded.module
     loaded.log.clear()
     try:
@@ -117,7 +133,11 @@ def _parse(loaded: Loaded, onnx: bytes, graph: Graph) -> _Parsed:
     trt.init_libnvinfer_plugins(loaded.log, "")
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if loaded.row.typed_flag else 0
     network = builder.create_network(flags)
-    parsed = _Parsed(trt.OnnxParser(network, loaded.log), network, builder)
+    return _Parsed(trt.OnnxParser(network, loaded.log), network, builder)
+
+
+def _parse(loaded: Loaded, onnx: bytes, graph: Graph) -> _Parsed:
+    parsed = _begun(loaded)
     if not parsed.parser.parse(onnx):
         errors = [parsed.parser.get_error(index) for index in range(parsed.parser.num_errors)]
         raise WorldError(f"{loaded.title} cannot take {graph.name}: {_told(errors) or loaded.log.worst()}")

@@ -19,7 +19,7 @@ from engines.runtime import plan_build, plans
 from engines.runtime.cuda import Context, Gpu, first_gpu
 from engines.runtime.exported import onnx_of
 from engines.runtime.graph import Graph, Session
-from engines.runtime.plan_build import MIB, Inspected, Options, TooLittleMemory, Plan
+from engines.runtime.plan_build import MIB, Inspected, Options, Plan, TooLittleMemory
 from engines.runtime.plan_session import Executing
 from engines.runtime.tensorrt_library import Installed, Loaded, installed, serving
 from rtpipe.errors import WorldError
@@ -96,7 +96,7 @@ def open(graph: Graph, device: str, precision: str, threads: int, progress: Call
     if device != "cuda":
         raise ValueError("TensorRT computes on a GPU")
     place = _place()
-    onnx = onnx_of(graph, precision, progress)
+    onnx = _drawn(place.loaded, graph, precision, progress)
     key = _key(place, graph, onnx, precision)
     with _gpu_in_use():
         kept = plans.read(key.path, key.digest)
@@ -130,7 +130,7 @@ def build(
     """
     place = _place()
     started = time.monotonic()
-    onnx = onnx_of(graph, precision, progress)
+    onnx = _drawn(place.loaded, graph, precision, progress)
     key = _key(place, graph, onnx, precision)
     facts = {"library": place.title, "gpu": place.gpu.name}
     kept = None if anew or workspace_mb else plans.read(key.path, key.digest)
@@ -145,10 +145,19 @@ def try_building(graph: Graph, precision: str, progress: Callable[[str], None]) 
     """Parse, inspect and build without a GPU, and keep nothing: with TensorRT for RTX, for all GPUs that it serves.
     Raises ``ImportError`` where it is not installed and ``WorldError`` for a network that it cannot take."""
     loaded = serving(None)
-    onnx = onnx_of(graph, precision, progress)
+    onnx = _drawn(loaded, graph, precision, progress)
     started = time.monotonic()
     made = plan_build.build(loaded, onnx, graph, precision, progress, Options())
     return Tried(loaded.title, len(made.data), time.monotonic() - started, made.inspected)
+
+
+def _drawn(loaded: Loaded, graph: Graph, precision: str, progress: Callable[[str], None]) -> bytes:
+    """The ONNX file, with the operators that only some libraries have where this one has them."""
+    if graph.native is not None and plan_build.knows(loaded, graph.native.operators):
+        onnx = onnx_of(graph, precision, progress, native=True)
+        if plan_build.takes(loaded, onnx, graph):
+            return onnx
+    return onnx_of(graph, precision, progress)
 
 
 def _key(place: _Place, graph: Graph, onnx: bytes, precision: str) -> plans.Key:

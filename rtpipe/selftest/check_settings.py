@@ -27,6 +27,10 @@ EXPOSURES_US = (3000, 12000)
 REFRACTORY_US = 20_000
 LEAST_EFFECT = 0.1
 """Share by which a rate must change for a bias to have had an effect."""
+ONLY_AT_THE_START = ("opened only", "start only")
+"""How back ends end the words for a setting that cannot change while the camera streams."""
+GENTLY = (0.4, 0.6)
+"""Where in its range a bias is set: enough for an effect, too little for a flood."""
 MOST_OVER = 1.25
 """A rate limit is held if the rate stays below so many times its value."""
 
@@ -84,6 +88,8 @@ def one(bench: Bench, name: str, capability: Capability | None) -> Result:
     """Try one setting and set it back. ``capability``: what the hardware says of it, None: done by this computer."""
     effect: Effect = _bias if name.startswith("biases.") else EFFECTS[name]
     check = f"setting {name}"
+    if capability is not None and capability.says.endswith(ONLY_AT_THE_START):
+        return Result(check, "skipped", f"{capability.says}: put it into a pipeline file")
     try:
         result = effect(bench, name, capability)
     except InputError as error:
@@ -177,11 +183,11 @@ def _exposure(bench: Bench, name: str, _: Capability | None) -> Result:
 
 
 def _bias(bench: Bench, name: str, capability: Capability | None) -> Result:
-    low, high = _range(capability.says if capability is not None else "")
+    low, high = _range(name, capability.says if capability is not None else "")
     if low is None or high is None:
         return Result(f"setting {name}", "skipped", "its range is not told")
     rates, answer = [], ""
-    for value in (low + (high - low) // 4, high - (high - low) // 4):
+    for value in (low + round((high - low) * share) for share in GENTLY):
         answer = bench.set(name, str(value))
         rates.append((value, bench.look().rate))
     change = abs(rates[1][1] - rates[0][1]) / max(rates[0][1], rates[1][1], 1.0)
@@ -216,14 +222,18 @@ def _judged(name: str, answer: str, n: int, right: bool, says: str, numbers: dic
 
 
 def _sensitivity(biases: Sequence[str]) -> list[str]:
-    """Those that set the contrast an event needs: the ones with a plain effect that can do no harm."""
-    return [name for name in biases if re.search(r"diff_?on|diff_?off|threshold|contrast", name, re.IGNORECASE)]
+    """Those that set the contrast an event needs, which have a plain effect and do no harm. Of a current, its fine
+    part: the coarse one changes it tenfold."""
+    contrast = re.compile(r"diff_?on|diff_?off|onbn|offbn|threshold|contrast|sensitivity", re.IGNORECASE)
+    return [name for name in biases if contrast.search(name) and not name.endswith(".coarse")]
 
 
-def _range(says: str) -> tuple[int | None, int | None]:
-    """``(-20, 100)`` from ``"-20 to 100"``."""
-    found = re.search(r"(-?[\d,]+) to (-?[\d,]+)", says)
+def _range(name: str, says: str) -> tuple[int | None, int | None]:
+    """``(-20, 100)`` from ``"-20 to 100"``; of ``"coarse 0 to 7, fine 0 to 255"`` the part that ``name`` ends with."""
+    part = name.rpartition(".")[2]
+    found = re.search(rf"{re.escape(part)} (-?[\d,]+) to (-?[\d,]+)", says)
+    found = found or re.search(r"^(-?[\d,]+) to (-?[\d,]+)", says)
     if found is None:
         return None, None
-    low, high = (int(each.replace(",", "")) for each in found.groups())
+    low, high = (int(each.rstrip(",").replace(",", "")) for each in found.groups())
     return low, high

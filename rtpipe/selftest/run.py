@@ -102,9 +102,9 @@ def _checks(plan: Plan, person: Person, streams: Sequence[StreamInfo], sample: S
     if "imu" in kinds:
         person.say(f"Now put it down and let it rest for {plan.still_s:.0f} s …")
         yield check_others.imu(take(driver, resolution, plan.still_s))
+    yield check_stream.losses(before, getattr(driver, "flows", {}))
     person.say("Go on moving something in front of it, evenly: settings are tried now …")
     yield from check_settings.settings(check_settings.Bench(driver, resolution, kinds, plan.look_s), plan.capabilities)
-    yield check_stream.losses(before, getattr(driver, "flows", {}))
     yield check_situations.stall(driver, resolution, plan.stall_s)
     if plan.unplug:
         yield check_situations.replug(driver, resolution, person, plan.listed, plan.patience_s)

@@ -90,6 +90,23 @@ def test_a_setting_that_the_camera_refuses_has_failed_if_it_was_claimed(plugged:
     assert "-20 to 100 wanted" in result.says
 
 
+def test_a_setting_for_the_start_alone_is_left_to_the_person(plugged: Callable[..., davis.Driver]) -> None:
+    bench = check_settings.Bench(plugged(), SIZE, ["events"], 0.2)
+    result = check_settings.one(bench, "roi", Capability("roi", "hardware", "one rectangle; when it is opened only"))
+    assert result.state == "skipped"
+
+
+def test_ranges_are_read_from_the_words_of_every_back_end() -> None:
+    assert check_settings._range("biases.diff_on", "-20 to 100") == (-20, 100)
+    assert check_settings._range("biases.OnBn.fine", "coarse 0 to 7, fine 0 to 255") == (0, 255)
+    assert check_settings._range("biases.x", "0 to 16,777,215") == (0, 16_777_215)
+    assert check_settings._range("biases.x", "one of 3, 4") == (None, None)
+    tried = check_settings._sensitivity(
+        ["biases.DiffOn.coarse", "biases.DiffOn.fine", "biases.bias_diff_on", "biases.Pr"]
+    )
+    assert tried == ["biases.DiffOn.fine", "biases.bias_diff_on"]
+
+
 @pytest.mark.parametrize(
     ("spoilt", "check"),
     [("polarity", check_stream.polarity), ("gravity", check_others.imu), ("exposure", check_others.frames)],

@@ -28,7 +28,9 @@ TITLE = "neuromorphic-drivers (USB, no maker's SDK)"
 MODELS = tuple(kind.model for kind in typed.KINDS)
 INSTALL = "pip install 'rtpipe[cameras]'"
 
-OVERFLOW = "ring overflow"
+OVERFLOW, CLEARED = "ring overflow", "ring cleared"
+"""Why transfers are lost: the ring was full when they came; or we threw them away to catch up: with a full ring each
+transfer would stand alone between two gaps, and nothing in it could be placed in time."""
 NEXT_S = 0.005
 """How long one call of the SDK waits: fixed when a camera is opened."""
 PACE_S = 0.001
@@ -233,6 +235,8 @@ class Device:
             gap = bool(getattr(status.ring, "overflow_indices", None))
             missing = self._lost(status.ring, gap)
             if gap or missing:
+                status, data = self._catch_up(status, data, missing)
+                received = self._arrival(status)
                 if readings or refused:
                     self._waiting.append(Batch(tuple(readings), self._received_ns, lost, self._backlog, refused))
                 elapsed = (received - self._received_ns) // 1000 if self._received_ns else None
@@ -254,6 +258,27 @@ class Device:
                 break
             data = following
         self._waiting.append(Batch(tuple(readings), self._received_ns, lost, self._backlog, refused))
+
+    def _catch_up(self, status: Any, data: bytes, lost: dict[str, int]) -> tuple[Any, bytes]:
+        """Behind a loss: throw away what waits until the ring is three quarters free, counted in ``lost``; the transfer
+        to go on with."""
+        if self._backlog <= RING_LENGTH // 2:
+            return status, data
+        thrown = 0
+        while self._backlog > RING_LENGTH // 4:
+            try:
+                following, more = self._next()
+            except GoneError as error:
+                self._gone = error
+                break
+            if following.ring is None or more is None:
+                break
+            status, data = following, more
+            thrown += 1
+            for reason, n in self._lost(status.ring, True).items():
+                lost[reason] = lost.get(reason, 0) + n
+        lost[CLEARED] = lost.get(CLEARED, 0) + thrown
+        return status, data
 
 
 def _sdk() -> ModuleType:

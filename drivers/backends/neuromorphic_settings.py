@@ -113,7 +113,7 @@ def check_bias_names(kind: Kind, sdk: ModuleType, settings: Camera) -> None:
     known = _biases(kind, sdk)
     for name, value in settings.biases.items():
         if name not in known:
-            raise InputError(f"biases.{name}: there is no such bias on this camera ({kind.model}); it has {', '.join(known)}")
+            raise InputError(f"biases.{name}: no such bias on this camera ({kind.model}); it has {', '.join(known)}")
         if name == READOUT and value not in READOUTS:
             raise InputError(f"biases.{name}: {value} is none of {', '.join(map(str, READOUTS))}")
 

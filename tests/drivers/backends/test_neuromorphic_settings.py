@@ -100,7 +100,7 @@ def test_exposure_interval_biases_and_clock_are_passed_on():
             "roi: 100x10 at .1200, 0. is not inside .* 1280x720",
         ),
         ("EVK4", Camera(mask=[(1280, 0)]), "mask: there is no pixel .1280, 0."),
-        ("EVK4", Camera(biases={"gain": 1}), "biases.gain: there is no such bias on this camera .EVK4.; it has pr, fo"),
+        ("EVK4", Camera(biases={"gain": 1}), "biases.gain: no such bias on this camera .EVK4.; it has pr, fo"),
         ("DVXplorer", Camera(biases={"readout_fps": 300}), "300 is none of 100, 200"),
         ("DAVIS346", FrameCamera(frames=Frames(exposure_us=5_000_000)), "frames.exposure_us: 1 to 4194303 µs wanted"),
     ],

@@ -69,12 +69,14 @@ class Sink(Stage, Protocol):
 class Driver(Protocol):
     """A source of packets: a camera, or the replay of a recording.
 
-    It may also have ``progress() -> (now_s, duration_s or None)``, ``facts`` as a stage's, and, where it sends the same
-    packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have; ``flows``, a
-    stage's own ledger; ``notes``, a mapping of JSON to keep with every recording, asked again and again; ``ready(s)``:
-    wait so long for what :meth:`open` needs, False where it is not there yet; and ``finish() -> Sequence[Packet]``: what
-    is still inside at the end. Its module has ``CARRIES_OUTPUT = True`` where what an engine made elsewhere may be among
-    its streams.
+    It may also have ``progress() -> (now_s, duration_s or None)``, ``facts`` as a stage's, and, where it sends the
+    same packets under the same numbers each time, ``resume_after(seqs)``: skip what the consumers already have;
+    ``flows``, a stage's own ledger; ``notes``, a mapping of JSON to keep with every recording, asked again and
+    again; ``ready(s)``: wait so long for what :meth:`open` needs, False where it is not there yet; ``finish() ->
+    Sequence[Packet]``: what is still inside at the end; and ``returning()``: told before all else that it takes the
+    place of one that died, and which also asks for the process to be ended and started anew where it hangs
+    (:mod:`rtpipe.pipeline.watchdog`). Its module has ``CARRIES_OUTPUT = True`` where what an engine made elsewhere
+    may be among its streams.
     """
 
     live: ClassVar[bool]

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
+
 from drivers.camera import host, saved, sift, told
 from drivers.camera.change import changed
 from drivers.camera.contract import Where
@@ -67,6 +69,10 @@ class Live:
         self._first_us: int | None = None
 
     # opening
+
+    def returning(self) -> None:
+        """This process takes the place of one that died: a camera that is not there yet is waited for."""
+        self._settings = msgspec.structs.replace(self._settings, wait=True)
 
     def ready(self, timeout_s: float) -> bool:
         """Look for the camera and open it, waiting at most about ``timeout_s``; True when :meth:`open` will not wait.

@@ -15,6 +15,7 @@ from rtpipe.clocks.relation import reading
 from rtpipe.errors import RtpipeError
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import DONE, RUNNING, WAITING, Absent, Answer, Do, Report, Stop, WorkerPlan
+from rtpipe.pipeline.watchdog import Watchdog
 from rtpipe.sockets import Publisher
 from rtpipe.stage import Driver
 from rtpipe.types import Packet, StreamInfo
@@ -51,10 +52,15 @@ class DriverWorker:
         self._epoch = 0
         self._timed = ""  # the stream whose packets tell of the clock
         self._streams: tuple[StreamInfo, ...] = ()
+        self._watchdog = Watchdog(plan.live and hasattr(driver, "returning"))
+        # what a live source sends after its death does not follow on what it sent before: state is void
+        self._epochs_before = plan.life << 16 if plan.live and not hasattr(driver, "resume_after") else 0
 
     def run(self) -> None:
         """Blocks until every packet is accounted for. Raises ``RtpipeError`` where the device or file fails."""
         try:
+            if self._plan.life:
+                self._driver_has("returning", None)
             if not self._await_driver():
                 self._report(DONE)
                 return
@@ -64,8 +70,9 @@ class DriverWorker:
             self._await_consumers()
             self._resume()
             failure = self._pump()
+            self._watchdog.off()
             for packet in self._driver_has("finish", ()):
-                self._publish(packet)
+                self._publish(self._of_this_life(packet))
             self._end()
             self._drain()
             self._report(DONE)
@@ -108,6 +115,7 @@ class DriverWorker:
     def _pump(self) -> RtpipeError | None:
         """Read and publish until the end; returns what broke the driver: what was read by then is still delivered."""
         while not self._stopping:
+            self._watchdog.alive()
             self._attend(0)
             if not self._plan.live and not self._publisher.room:
                 self._attend(5)
@@ -119,8 +127,11 @@ class DriverWorker:
             if packets is None:
                 return None
             for packet in packets:
-                self._publish(packet)
+                self._publish(self._of_this_life(packet))
         return None
+
+    def _of_this_life(self, packet: Packet) -> Packet:
+        return replace(packet, epoch=packet.epoch + self._epochs_before) if self._epochs_before else packet
 
     def _publish(self, packet: Packet) -> None:
         name = self._named(packet.stream)

@@ -8,6 +8,7 @@ logged, one JSON line each, for :func:`tests.drivers.camera.truth.read`: what ca
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import threading
@@ -27,13 +28,25 @@ VARIABLE = "RTPIPE_TEST_CAMERA"
 """The environment's: the script's file."""
 
 What = Literal[
-    "unplug", "overflow", "back", "wrap", "off_sensor", "disorder", "stall", "no_exposure", "raise", "hang", "silence"
+    "unplug",
+    "overflow",
+    "back",
+    "wrap",
+    "off_sensor",
+    "disorder",
+    "stall",
+    "no_exposure",
+    "raise",
+    "hang",
+    "seize",
+    "silence",
 ]
 """``unplug``: gone for ``for_s``, its clock begins anew. ``overflow``: ``n`` transfers are lost in its ring. ``back``:
 its clock falls back by 5 s for good; ``wrap``: goes ahead by 2**24 µs for good. ``off_sensor``, ``disorder``: ``n``
 events of one transfer are off the sensor, or earlier than those before them by up to 5 ms. ``stall``: whoever reads is
 held up for ``for_s``; what its ring cannot hold is lost. ``no_exposure``: ``n`` frames come without one. ``raise``: the
 call raises ``RuntimeError``. ``hang``: the call does not return for ``for_s``, the camera meanwhile goes on.
+``seize``: the same without ever giving Python's lock back, as a compiled SDK can, once in all processes.
 ``silence``: no events for ``for_s``, nothing else stops."""
 
 
@@ -230,6 +243,10 @@ class Camera:
             raise Unplugged
         if self._due("raise"):
             raise RuntimeError("the transfer was cancelled (scripted)")
+        seized = self._due("seize")
+        if seized is not None and not Path(f"{self.script.log}.seized").exists():
+            Path(f"{self.script.log}.seized").touch()
+            ctypes.PyDLL(None).sleep(int(seized.for_s))
         held = self._due("hang", "stall")
         if held is not None:
             time.sleep(held.for_s)

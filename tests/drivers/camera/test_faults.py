@@ -60,6 +60,29 @@ def test_a_call_that_hangs_is_given_up(run):
 
 
 @pytest.mark.slow
+def test_a_call_that_never_gives_pythons_lock_back_costs_the_process_not_the_run(run):
+    started = run(Fault(what="seize", at_s=0.5, for_s=600)).flowing()
+    first = started.running.workers()["camera"]["pid"]
+    started.running.workers(lambda now: now["camera"]["pid"] not in (0, first) and now["camera"]["state"] == "running")
+    done = started.end(2)
+    assert any("SIGALRM" in death for death in done.result["deaths"]["camera"])
+    assert len(done.truth.of("opened")) == 2
+    with open_recording(done.path) as recording:
+        events = recording.events()
+        assert any("time jumped 1 times" in note for note in recording.notes)
+        sent = [packet.epoch for packet in recording.packets()]
+    assert sorted(set(sent)) == [0, 1]
+    assert len(events) > done.flows["events"]["passed"] > 0
+
+
+@pytest.mark.slow
+def test_a_camera_that_is_not_there_yet_is_waited_for(run):
+    done = run(more=", wait: true", appears_s=3.0).flowing().end(1)
+    recorded, true = done.compare()
+    assert_continuous(recorded, true, 1)
+
+
+@pytest.mark.slow
 def test_what_the_cameras_ring_lost_is_counted(run):
     done = run(Fault(what="overflow", at_s=0.5, n=50)).flowing().end(2)
     recorded, true = done.compare()

@@ -8,6 +8,8 @@ camera's own) cannot be seen from here.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from rtpipe.types import Array
@@ -15,6 +17,7 @@ from rtpipe.types import Array
 INTERVAL_NS = 500_000_000
 KEPT = 120
 """Intervals remembered: a minute. A crystal that warms up bends less than 10 µs away from a line in that."""
+SETTLED = 12
 FEWEST = 3
 """Intervals before anything is believed."""
 DRIFT_SPAN_NS = 5_000_000_000
@@ -67,7 +70,7 @@ class CameraClock:
         if points and camera_ns - self._begun < INTERVAL_NS:
             if offset < points[-1][1]:
                 points[-1] = (camera_ns, offset)
-                self._stale = True
+                self._stale |= len(points) < SETTLED  # later on, each of many moves little: the next interval will do
             return
         self._step_back()
         points = self._points
@@ -182,7 +185,12 @@ class CameraClock:
         return round((self._reference + since / (1 + self._drift)) / 1000)
 
 
+@lru_cache(maxsize=KEPT)
+def _pairs(n: int) -> tuple[Array, Array]:
+    return np.triu_indices(n, max(1, n // 3))
+
+
 def _slope(x: Array, y: Array) -> float:
     """The median slope between points that lie at least a third of all apart (Theil and Sen)."""
-    i, j = np.triu_indices(len(x), max(1, len(x) // 3))
+    i, j = _pairs(len(x))
     return float(np.median((y[j] - y[i]) / (x[j] - x[i])))

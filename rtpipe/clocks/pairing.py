@@ -23,6 +23,8 @@ NEAR = 1 / 4
 ALIKE = 1 / 16
 """Scatter of the pictures' own times that is allowed while an offset is looked for, as a part of the period."""
 FOLLOW = 0.2
+ALSO = 0.6
+"""An offset under which this part of the most find their signals may be the right one: which are missing is chance."""
 LOST = 8
 """Pictures in a row without a signal after which the offset is looked for again."""
 SLACK_US = 50_000
@@ -63,7 +65,7 @@ class Pairing:
         self._scatter = 0.0
         self._taken: int | None = None
         self._missed = 0
-        self._fresh = False
+        self._fresh = 0
 
     @property
     def locked(self) -> bool:
@@ -89,7 +91,6 @@ class Pairing:
     def signal(self, signal: Signal) -> None:
         """Take a signal, none earlier than those before."""
         self._signals.append(signal)
-        self._fresh = True
         self.reach(signal.t)
 
     def reach(self, t: int) -> None:
@@ -99,13 +100,13 @@ class Pairing:
     def picture(self, t: int) -> None:
         """A picture came (``t`` on its own clock)."""
         self._pictures.append(t)
-        self._fresh = True
+        self._fresh += 1
 
     def lock(self, lowest: float = -np.inf, highest: float = np.inf, expected: float | None = None) -> bool:
         """Look for the offset (events' clock less pictures' clock, µs) between ``lowest`` and ``highest``; of several
         that fit the one nearest to ``expected``, the highest (the least delay) where nothing is. False: none was
         found, or nothing has come since it was last looked for."""
-        fresh, self._fresh = self._fresh, False
+        fresh, self._fresh = self._fresh, 0
         if not fresh or len(self._pictures) < FEWEST or len(self._signals) < FEWEST:
             return False
         pictures = np.array(self._pictures, np.float64)
@@ -122,7 +123,7 @@ class Pairing:
         best = scores[:, 0].max()
         if best < FEWEST - 0.5:
             return False
-        fitting = candidates[scores[:, 0] >= best - 0.5]
+        fitting = candidates[scores[:, 0] >= ALSO * best]
         fitting = fitting[np.concatenate([[True], np.diff(fitting) > self._period / 2])]
         self.ambiguous = len(fitting) > 1 and expected is None
         chosen = float(fitting[-1] if expected is None else fitting[np.argmin(np.abs(fitting + base - expected))])

@@ -24,6 +24,8 @@ NO_CLOCK, SIZE = "clock not known", "size"
 """Why a frame is left out: it came before there was any relation between the clocks, or is not of its stream's size."""
 EARLIEST_US = -50_000
 """The least delay that is looked for: the event camera's own path may be the longer one."""
+SOONEST_US = 5_000
+"""A frame's signal is no later than this after the frame itself, by this computer's clock."""
 GOOD_US = 5_000
 """A delay known this well, or to half the exposure, is good enough to compute with."""
 SETTLED_US = 3_500.0
@@ -260,7 +262,7 @@ class JoinStage:
             return _Placed(-(settings.delay_us or 0), True)
         shift = self._host_shift(frame)
         if settings.clocks != "host":
-            doubtful = self._pairing.ambiguous and self._delay is not None and shift is not None
+            doubtful = self._pairing.ambiguous and self._delay is not None
             if doubtful or not self._pairing.locked:
                 self._look_for_signals(shift)
             if self._pairing.locked:
@@ -289,7 +291,7 @@ class JoinStage:
         if shift is None:
             self._pairing.lock()
         else:
-            self._pairing.lock(shift - self._settings.search_us, shift - EARLIEST_US, expected)
+            self._pairing.lock(shift - self._settings.search_us, shift + SOONEST_US, expected)
 
     def _estimate(self, found: Delay | None) -> None:
         if found is None:

@@ -65,6 +65,7 @@ class Pairing:
         self._scatter = 0.0
         self._taken: int | None = None
         self._missed = 0
+        self._lasts: int | None = None
         self._fresh = 0
 
     @property
@@ -149,10 +150,12 @@ class Pairing:
             self._missed += 1
             if self._missed >= LOST:
                 self._offset = None
-            return Match(Signal(round(expected)), False)
+            end = None if self._lasts is None else round(expected) + self._lasts
+            return Match(Signal(round(expected), end), False)
         if self._taken is not None:
             self.unused += sum(s.t < found.t for s in free)
         self._taken, self._missed = found.t, 0
+        self._lasts = None if found.end is None else found.end - found.t
         self._offset += FOLLOW * (found.t - expected)
         self._scatter += 0.05 * (abs(found.t - expected) - self._scatter)
         self.paired += 1

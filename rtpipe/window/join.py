@@ -32,6 +32,8 @@ SETTLED_US = 3_500.0
 REST_US, LOOK_US = 20_000_000, 3_000_000
 """A delay known to ``SETTLED_US`` is looked at again so often, for so long."""
 MOST_WAITING = 64
+BLIND = 200
+"""After so many signals, pictures are paired with them though the clocks have no relation to the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,7 @@ class JoinStage:
         return _Placed(shift - self._delay.us, self._delay.uncertainty_us <= enough)
 
     def _look_for_signals(self, shift: float | None) -> None:
-        if shift is None and self._settings.clocks == "auto":
+        if shift is None and (self._settings.clocks == "auto" or self._pairing.signals < BLIND):
             return
         known: float | None = self._settings.delay_us
         if known is None and self._delay is not None:

@@ -77,6 +77,22 @@ def transport(
 
 
 @app.command()
+def camera(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=2000, help="The EVK4's rate in Mev/s.")] = 100.0,
+    json: Json = False,
+) -> None:
+    """A live camera at 100 Mev/s (an EVK4's bytes) and in bursts (a DVXplorer's), from the driver to recorder and voxel
+    grids: what is kept, what is dropped and why, in how much memory; and the highest rates without loss.
+
+    Takes some five minutes. Example: rtpipe bench camera --seconds 10 --rate 50
+    """
+    from rtpipe.bench.camera import measure
+
+    _print(measure(seconds, rate, lambda text: typer.echo(text, err=True)), json)
+
+
+@app.command()
 def latency(seconds: Seconds = 5.0, json: Json = False) -> None:
     """Arrival at the host to tensor ready, over real processes at 1 and 10 Mev/s: p50 and p99.
 

@@ -29,6 +29,9 @@ LOOK_S = 0.25
 OVERDUE_S = {"read": 1.5, "apply": 2.0, "open": 15.0, "close": 3.0, "look": 5.0}
 """After so long a call will not return: its thread is given up. Opening a camera may load its firmware."""
 
+ASKED_S = 0.1
+"""Whoever asks whether a call is overdue asks at least so often, or does not run."""
+
 State = Literal["looking", "streaming", "gone", "failed", "ended"]
 
 
@@ -73,6 +76,7 @@ class Keeper:
         self._flowing = wanted is not None
         self._changes: list[_Change] = []
         self._doing, self._since = "", 0.0
+        self._asked, self._seen, self._counted = 0.0, 0.0, 0.0
         self.known: Known | None = None
         """Of the device that is open, or was last."""
         self.sessions = 0
@@ -89,11 +93,17 @@ class Keeper:
         """What it is about."""
         return self._state
 
-    @property
     def overdue(self) -> str:
-        """The call that should have returned long ago (``"read"``), ``""`` if there is none."""
-        doing, since = self._doing, self._since
-        return doing if doing and time.monotonic() - since > OVERDUE_S[doing] else ""
+        """The call that should have returned long ago (``"read"``), ``""`` if none is. To be asked again and again:
+        only time that passes while it is counts, so that a process that was stopped itself blames no SDK."""
+        now, since = time.monotonic(), self._since
+        step, self._asked = min(now - self._asked, ASKED_S), now
+        if not self._doing or since != self._seen:
+            self._seen, self._counted = since, 0.0
+            return ""
+        self._counted += step
+        doing = self._doing
+        return doing if doing and self._counted > OVERDUE_S[doing] else ""
 
     def flow(self) -> None:
         """From now on what comes is put into the inbox; before, it is thrown away: nobody was ready for it."""

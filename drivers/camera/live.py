@@ -85,8 +85,9 @@ class Live:
         while keeper.state != "streaming":
             if keeper.failure is not None:
                 raise keeper.failure
-            if keeper.overdue:
-                raise WorldError(f"the camera does not answer ({keeper.overdue})")
+            hangs = keeper.overdue()
+            if hangs:
+                raise WorldError(f"the camera does not answer ({hangs})")
             waited = time.monotonic() - self._began_s
             if waited > FIRST_S and not self._settings.wait:
                 raise WorldError(keeper.why or "the camera does not stream")
@@ -182,7 +183,7 @@ class Live:
             raise InputError("the camera is not open")
         if keeper.failure is not None:
             raise keeper.failure
-        if keeper.overdue and keeper.known is not None:
+        if keeper.overdue() and keeper.known is not None:
             self._given_up = [each for each in self._given_up if each.alive]
             if len(self._given_up) < MOST_LOST:
                 keeper.give_up()

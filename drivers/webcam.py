@@ -120,7 +120,7 @@ class Driver:
         if reader.done:
             raise InputError(f"device {masked(self._device)}: there is no picture in it")
         waited = time.monotonic() - self._began_s
-        missing = self._how == "v4l2" and bool(reader.why)
+        missing = self._how in ("v4l2", "file") and bool(reader.why)
         if not self._settings.wait and (waited > FIRST_S or (missing and waited > 1.0)):
             raise WorldError(reader.why or f"device {masked(self._device)}: sends no picture")
 

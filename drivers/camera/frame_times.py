@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rtpipe.clocks.host import CameraClock
-
 Times: TypeAlias = Literal["device", "stream", "arrival"]
 """Where times come from: the driver of a local camera (V4L2's buffers), the stream's own (RTP, a file), or the moment
 at which the frame reached this process."""
@@ -17,8 +15,10 @@ OLDEST_US = 5_000_000
 """A buffer's time is of a clock of this computer if it lies so far in the past at most."""
 APART_US = 2_000_000
 """A stream whose time differs by so much from the time that went by here has jumped."""
-DOUBT_NS = 4_000_000_000
-"""After so long a stream's time has to go as this computer's does."""
+BEGIN_US, DOUBT_US, RATE = 1_000_000, 2_000_000, 0.05
+"""A second after its beginning (servers send what they have at once), and for two, a stream's time has to go as this
+computer's does, to this part."""
+MOST_JUMPS = 3
 INTERVALS = 31
 GAP = 1.6
 
@@ -45,14 +45,15 @@ class Stamper:
         self.missing = 0
         self._last: int | None = None
         self._base: tuple[int, int] | None = None
-        self._begun_ns = 0
-        self._clock = CameraClock()
+        self._mark: tuple[int, int] | None = None
+        self._checked = False
+        self._jumps = 0
         self._intervals: deque[int] = deque(maxlen=INTERVALS)
 
     def begin(self) -> None:
         """The camera was opened again: a stream's time begins anew."""
-        self._base = None
-        self._clock = CameraClock()
+        self._base = self._mark = None
+        self._checked = False
         self._intervals.clear()
 
     def stamp(self, msec: float, arrived_ns: int, wall_s: float | None = None) -> Stamp:
@@ -63,7 +64,7 @@ class Stamper:
         if self.source == "device":
             t = self._device(msec, arrived, time.time() if wall_s is None else wall_s)
         elif self.source == "stream":
-            t, jumped = self._stream(msec, arrived, arrived_ns)
+            t, jumped = self._stream(round(msec * 1000), arrived)
         if self._last is not None:
             t = max(t, self._last + 1)
             self._count(t - self._last)
@@ -80,19 +81,24 @@ class Stamper:
         self._arrival("the device's times are of no clock of this computer")
         return arrived
 
-    def _stream(self, msec: float, arrived: int, arrived_ns: int) -> tuple[int, bool]:
-        us = round(msec * 1000)
+    def _stream(self, us: int, arrived: int) -> tuple[int, bool]:
         if self._base is None:
-            self._base, self._begun_ns = (us, arrived), arrived_ns
+            self._base = us, arrived
         expected = self._base[1] + us - self._base[0]
         if abs(expected - arrived) > APART_US:
-            self._clock = CameraClock()
-            self._base, self._begun_ns = (us, arrived), arrived_ns
+            self.begin()
+            self._base = us, arrived
+            self._jumps += 1
+            if self._jumps >= MOST_JUMPS:
+                self._arrival("the stream's times jump")
             return arrived, True
-        self._clock.add(us, arrived_ns)
-        if arrived_ns - self._begun_ns > DOUBT_NS and not self._clock.steady:
-            self._arrival("the stream's times do not go as the clock does")
-            return arrived, False
+        if self._mark is None and arrived - self._base[1] > BEGIN_US:
+            self._mark = us, arrived
+        elif self._mark is not None and not self._checked and arrived - self._mark[1] > DOUBT_US:
+            self._checked = True
+            if abs((us - self._mark[0]) / (arrived - self._mark[1]) - 1) > RATE:
+                self._arrival("the stream's times do not go as the clock does")
+                return arrived, False
         return expected, False
 
     def _arrival(self, why: str) -> None:

@@ -21,11 +21,14 @@ from rtpipe.types import Resolution
 
 SETTLE_S = 0.4
 """After a setting: what was under way before is let pass."""
+MOST_S = 4.0
+"""No look is longer."""
+FEW_FRAMES = 6
 FEW_EVENTS = 200
 """In a look of :attr:`Bench.seconds`: with fewer nothing can be said."""
 EXPOSURES_US = (3000, 12000)
 REFRACTORY_US = 20_000
-LEAST_EFFECT = 0.1
+LEAST_EFFECT = 0.2
 """Share by which a rate must change for a bias to have had an effect."""
 ONLY_AT_THE_START = ("opened only", "start only")
 """How back ends end the words for a setting that cannot change while the camera streams."""
@@ -58,10 +61,13 @@ class Bench:
         """What the driver answers. Raises ``RtpipeError``."""
         return self.driver.control(f"set {key} {value}")
 
-    def look(self) -> Sample:
-        """What comes now, after a moment."""
+    def look(self, frames: int = 0) -> Sample:
+        """What comes now, after a moment; longer where there are not yet so many pictures in it."""
         skip(self.driver, SETTLE_S)
-        return take(self.driver, self.resolution, self.seconds)
+        sample = take(self.driver, self.resolution, self.seconds)
+        while len(sample.frame_times) < frames and sample.seconds < MOST_S:
+            sample = take(self.driver, self.resolution, min(2 * sample.seconds, MOST_S))
+        return sample
 
 
 Effect: TypeAlias = "Callable[[Bench, str, Capability | None], Result]"
@@ -165,7 +171,7 @@ def _exposure(bench: Bench, name: str, _: Capability | None) -> Result:
     found: list[tuple[float, float]] = []
     for wanted in EXPOSURES_US:
         answer = bench.set(name, str(wanted))
-        times = bench.look().frame_times[1:]
+        times = bench.look(FEW_FRAMES).frame_times[1:]
         brightness = float(np.mean([each.mean for each in times])) if times else float("nan")
         found.append((exposure_us(times), brightness))
     numbers: dict[str, float] = {}
@@ -186,16 +192,19 @@ def _bias(bench: Bench, name: str, capability: Capability | None) -> Result:
     low, high = _range(name, capability.says if capability is not None else "")
     if low is None or high is None:
         return Result(f"setting {name}", "skipped", "its range is not told")
+    less, more = (low + round((high - low) * share) for share in GENTLY)
     rates, answer = [], ""
-    for value in (low + round((high - low) * share) for share in GENTLY):
+    for value in (less, more, less):  # twice the same: how much the scene itself changes
         answer = bench.set(name, str(value))
         rates.append((value, bench.look().rate))
-    change = abs(rates[1][1] - rates[0][1]) / max(rates[0][1], rates[1][1], 1.0)
+    first, changed, again = (rate for _, rate in rates)
+    most = max(first, changed, again, 1.0)
+    change, scene = abs(changed - (first + again) / 2) / most, abs(first - again) / most
     says = ", ".join(f"{words(rate)}/s at {value}" for value, rate in rates) + f" ({_by(answer)})"
-    numbers = {f"rate_at_{value}": rate for value, rate in rates}
+    numbers = {f"rate_at_{value}{' again' * (n == 2)}": rate for n, (value, rate) in enumerate(rates)}
     if max(rate for _, rate in rates) * bench.seconds < FEW_EVENTS:
         return Result(f"setting {name}", "skipped", f"{says}: too few events to judge", numbers)
-    if change < LEAST_EFFECT:
+    if change < max(LEAST_EFFECT, scene):
         return Result(
             f"setting {name}", "noted", f"{says}: no effect on the rate (did the scene move evenly?)", numbers
         )

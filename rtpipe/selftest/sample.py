@@ -74,8 +74,13 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Events per second of the host's clock."""
-        return self.n_events / self.seconds if self.seconds else 0.0
+        """Events per second of the camera's clock (of this computer's, where that shows nothing): one that is held up
+        gets as many, later."""
+        arrivals = self.of("events")
+        steady = arrivals and arrivals[0].epoch == arrivals[-1].epoch
+        covered = (arrivals[-1].t_last - arrivals[0].t_first) / 1e6 if steady else 0.0
+        covered = covered if covered > 0 else self.seconds
+        return self.n_events / covered if covered else 0.0
 
     def counts(self) -> Array:
         """How many of the events kept each pixel sent: int64 (H, W)."""

@@ -106,7 +106,7 @@ def heading(report: Report) -> list[str]:
     gpu = report.gpu
     weights = "random numbers for weights: errors count, pictures say nothing" if report.random else report.weights
     bounds = "; ".join(
-        f"{name}: {allowed.largest:.1%} at most, {allowed.mean:.2%} on average"
+        f"{name}: {100 * allowed.largest:g} % at most, {100 * allowed.mean:g} % on average"
         + ("" if report.random else f", picture {allowed.psnr_db:.0f} dB")
         for name, allowed in ALLOWED.items()
     )

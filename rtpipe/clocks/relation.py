@@ -49,8 +49,9 @@ class Relation(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """For people."""
-        offset = f"{self.offset_us / 1e3:,.3f} ms ±{self.uncertainty_us / 1e3:.3f}"
-        return f"{self.to} = {self.source} + {offset}, drift {self.drift_ppm:.1f} ppm (by {self.by})"
+        sign = "-" if self.offset_us < 0 else "+"
+        offset = f"{sign} {abs(self.offset_us) / 1e3:,.3f} ms ±{self.uncertainty_us / 1e3:.3f}"
+        return f"{self.to} = {self.source} {offset}, drift {self.drift_ppm:.1f} ppm (by {self.by})"
 
 
 def relations(clocks: Mapping[str, Clock], synchronised: frozenset[str] = frozenset()) -> list[Relation]:
@@ -66,6 +67,19 @@ def relations(clocks: Mapping[str, Clock], synchronised: frozenset[str] = frozen
         drift_ppm = (own.drift - first.drift) * 1e6
         found.append(Relation(name, names[0], first.t_us - at, first.t_us, round(drift_ppm, 3), round(doubt, 1), by))
     return found
+
+
+def words_of(text: str) -> list[str]:
+    """The relations that :func:`as_json` wrote, for people; none where it is not of that kind."""
+    try:
+        found = msgspec.json.decode(text, type=_Noted).relations
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return [each.words[:200] for each in found[:16]]
+
+
+class _Noted(msgspec.Struct):
+    relations: list[Relation] = []
 
 
 def as_json(clocks: Mapping[str, Clock], synchronised: frozenset[str] = frozenset()) -> str:

@@ -44,7 +44,7 @@ from rtpipe.pipeline.progress import STARTING
 from rtpipe.pipeline.status import StatusLine
 
 STATUS_EVERY_S = 0.5
-CLOCKS_EVERY_S = 5.0
+CLOCKS_EVERY_S = 2.0
 """How often recordings are told how the sources' clocks lie to one another."""
 FINISH_S = 30.0
 """How long a worker whose producers are gone may take to finish before it is ended and named."""

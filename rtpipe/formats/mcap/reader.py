@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from rtpipe.clocks.relation import words_of
 from rtpipe.errors import FormatError, InputError
 from rtpipe.formats.mcap.epochs import cut_epochs
 from rtpipe.formats.mcap.events import restore
@@ -72,6 +73,7 @@ class Reader(Recording):
         notes = list(self._index.notes)
         if len(stages) > 1 and not source:
             notes.append(f"holds several cameras ({', '.join(stages)}): {chosen} is read")
+            notes += [f"clocks at the end: {words}" for words in words_of(self.metadata.get("clocks", ""))]
         notes += [f"{name}: {stream.total.gap}" for name, stream in held.items() if stream.total.gap]
         self._spans = self._united([held[i.name] for i in self.streams or self.recorded])
         if len(self._spans) > 1:

@@ -265,7 +265,7 @@ class Device:
         if self._backlog <= RING_LENGTH // 2:
             return status, data
         thrown = 0
-        while self._backlog > RING_LENGTH // 4:
+        while self._backlog > RING_LENGTH // 4 and thrown < RING_LENGTH:  # a hopeless rate must not hold us here
             try:
                 following, more = self._next()
             except GoneError as error:

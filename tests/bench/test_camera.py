@@ -48,9 +48,10 @@ def test_events_are_accounted_for_by_place_and_reason():
 @pytest.mark.slow
 @pytest.mark.parametrize("what", [camera.RECORD, camera.WINDOW, camera.BURSTS])
 def test_far_above_what_the_machine_can_do_every_event_has_a_name_and_memory_a_bound(what):
-    load = camera.run(what, 1500.0, 4.0)
+    load = camera.run(what, 400.0, 3.0)
     assert load.unnamed == 0
     assert load.kept > 0
     assert load.dropped or load.ring
-    assert load.memory_mb["camera"] < 900  # what was made in advance, the inbox, the sockets' queues
-    assert max(size for name, size in load.memory_mb.items() if name != "camera") < 600
+    assert load.memory_mb["camera"] < 600  # what was made in advance, the inbox, the sockets' queues
+    assert load.memory_mb.get("record", 0) < 400
+    assert load.memory_mb.get("engine", 0) < 2000  # all windows of one late packet, 18 MB each, are made at once

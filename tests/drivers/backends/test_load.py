@@ -73,6 +73,18 @@ def test_what_nobody_read_is_counted_in_transfers_and_its_events_are_left_out(ca
     assert len(events_of(batches)) + refused + thrown * per_transfer == pytest.approx(told["events"], rel=0.05)
 
 
+def test_a_rate_beyond_all_reading_does_not_hold_a_read(camera, monkeypatch):
+    monkeypatch.setattr(neuromorphic, "RING_LENGTH", 40)
+    device, _ = camera("EVK4", 2000.0)
+    monkeypatch.setattr(device._device._source, "due_us", lambda number: number * 0.01)  # 100,000 transfers in a ms
+    time.sleep(0.01)
+    batches = [device.read(0.01) for _ in range(5)]
+    device.close()
+    thrown = [batch.lost.get(neuromorphic.CLEARED, 0) for batch in batches]
+    assert max(thrown) == 40
+    assert sum(batch.lost.get(neuromorphic.OVERFLOW, 0) for batch in batches) > 1000
+
+
 def test_a_dvxplorer_is_calm_and_bursts_at_the_end_of_each_second(camera):
     device, made = camera("DVXplorer", 20.0)
     t = events_of(read(device, 1.15)).t

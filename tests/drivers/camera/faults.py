@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -78,6 +78,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """A file: the times of faults are counted from when it is there (a pipeline takes its time to be ready)."""
 
 
+Sample = TypeVar("Sample", Imu, Trigger)
+
+
 class Unplugged(Exception):
     """The camera is not there (any more)."""
 
@@ -116,6 +119,14 @@ def camera() -> Camera:
     return Camera(msgspec.json.decode(Path(os.environ[VARIABLE]).read_bytes(), type=Script))
 
 
+def joined(runs: list[Sample], names: tuple[str, ...]) -> list[Sample]:
+    """Runs as one, or none: what is looked into for every transfer."""
+    if not runs:
+        return []
+    columns = (np.concatenate([getattr(run, name) for run in runs]) for name in names)
+    return [type(runs[0])(*columns)]
+
+
 class Camera:
     """The camera on the USB. ``present``, :meth:`open`, :meth:`take`, :meth:`close`: threads may differ."""
 
@@ -128,7 +139,8 @@ class Camera:
             self._frames = [
                 f for f in recording.frames() if f.exposure_start is None or f.exposure_start > self.t_start
             ]
-            self._imu, self._triggers = list(recording.imu()), list(recording.triggers())
+            self._imu = joined(list(recording.imu()), ("t", "acceleration", "rotation", "temperature"))
+            self._triggers = joined(list(recording.triggers()), ("t", "channel", "edge"))
         self._born = time.monotonic()
         self._go: int | None = None if script.go else 0
         self._begun: float | None = None

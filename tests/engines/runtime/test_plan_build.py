@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -292,6 +293,29 @@ def test_measured_kernels_are_kept_and_damaged_ones_begun_anew(rtx: Loaded, dama
     assert first.timing
     assert plan_build.build(loaded, exported("fp32"), graph(*SIZE), "fp32", quiet, Options(timing=first.timing)).timing
     assert plan_build.build(rtx, exported("fp32"), graph(*SIZE), "fp32", quiet, Options()).timing == b""
+
+
+@pytest.mark.parametrize(
+    ("timing", "taken"), [(b"ours", b"ours"), (b"damaged", b""), (b"another GPU's", b""), (b"", b"")]
+)
+def test_the_library_decides_whether_measured_kernels_fit(rtx: Loaded, timing: bytes, taken: bytes) -> None:
+    """The library that is here ignores them: a stand-in's configuration takes its place."""
+
+    class Config:
+        def clear_flag(self, flag: Any) -> None: ...
+
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+            data = serialized_timing_cache
+            return None if data == b"damaged" else SimpleNamespace(data=data)
+
+        def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+            self.set = cache
+            return ignore_mismatch or cache.data in (b"", b"ours")
+
+    config = Config()
+    loaded = wrapped(rtx, timing_cache=True, enumerated=False)
+    assert plan_build._configure(loaded, config, Options(timing=timing)) is config.set
+    assert config.set.data == taken
 
 
 def test_a_library_that_cannot_start_says_what_it_said(rtx: Loaded) -> None:

@@ -52,8 +52,9 @@ class Sink(Stage, Protocol):
     what is skipped is counted) and ``wants(settings) -> tuple[str, ...]``, the kinds of streams it takes; and
     ``DIRECT = True`` where the camera's streams are to come from the driver also when there is a history: as the camera
     sent them, never rewound; ``TAKES_ANY = True`` where it lives with whichever of its kinds there are. A sink may also
-    have ``rewound(seconds or None)``: told how far what it shows is rewound; ``clock(Clock or None)``: told the clock of
-    the source that windows are cut from; and ``latencies``, of its own, by name.
+    have ``rewound(seconds or None)``: told how far what it shows is rewound; ``clock(Clock or None)``: told the clock
+    of the source that windows are cut from; and ``latencies() -> Sequence[int]``: ns from the sensor to the screen of
+    what it has shown since that was last asked for.
     """
 
     def idle(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ from rtpipe.pipeline.messages import (
     DONE,
     MADE,
     RUNNING,
+    SHOWN,
     WAITING,
     Absent,
     Answer,
@@ -311,7 +312,11 @@ class StageWorker:
                 flows[kind if kind not in flows else f"{kind} inferred"] = flow
             own: Mapping[str, str] = getattr(stage, "facts", {})
             facts.update(own)
-            latency.update(getattr(stage, "latencies", {}))
+            shown = getattr(stage, "latencies", None)
+            for duration_ns in shown() if shown is not None else ():
+                self._since_camera.add(duration_ns)
+            if shown is not None:
+                latency[SHOWN] = self._since_camera.summary()
         self._link.send(
             Report(
                 self._plan.name,

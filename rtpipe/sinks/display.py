@@ -19,8 +19,6 @@ from msgspec import Meta, Struct
 
 from rtpipe.clocks.relation import Clock
 from rtpipe.ledger import Flow
-from rtpipe.pipeline.messages import SHOWN, Latency
-from rtpipe.pipeline.metrics import Histogram
 from rtpipe.sinks import overlay
 from rtpipe.sinks.layout import Layout, text_width, write
 from rtpipe.sinks.panels import PANELS, Composite, Panel, PanelComposer, kinds
@@ -33,6 +31,7 @@ POLL_NS = 5_000_000
 MESSAGE_NS = 4_000_000_000
 LONGEST_NS = 60_000_000_000
 """A picture older than this is none of the clock that is known (a replay that was sought)."""
+MOST_LATENCIES = 10_000
 SLOWEST, FASTEST = 1 / 64, 64.0
 
 log = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ class Sink:
         self._history: _History | None = None
         self._rewound_s: float | None = None
         self._clock: Clock | None = None
-        self._since_sensor = Histogram()
+        self._since_sensor: list[int] = []
         self._paused_live = False
         self._numbers, self._speed, self._choice = settings.numbers, 1.0, 0
         self._dirty = True
@@ -133,10 +132,11 @@ class Sink:
         """What the run's report says of this sink: why nothing is shown, where that is so."""
         return {"window": f"none: {self._absent}"} if self._absent else {}
 
-    @property
-    def latencies(self) -> Mapping[str, Latency]:
-        """From the instant that a picture shows, by its camera's clock, to the screen."""
-        return {SHOWN: self._since_sensor.summary()}
+    def latencies(self) -> Sequence[int]:
+        """How long (ns) it took from the instant that each picture shows, by its camera's clock, to the screen: of
+        those shown since this was last asked for."""
+        taken, self._since_sensor = self._since_sensor, []
+        return taken
 
     def clock(self, clock: Clock | None) -> None:
         """The clock of the source that is shown, on this computer's; None: not steady, as of a replay at no pace."""
@@ -246,7 +246,8 @@ class Sink:
             at = self._clock.at(composite.t)
             if 0 < now - at < LONGEST_NS:
                 sensed = at
-                self._since_sensor.add(now - at)
+                self._since_sensor.append(now - at)
+                del self._since_sensor[:-MOST_LATENCIES]
         self._meter.shown(now, composite.received_ns, sensed)
 
     def _press(self, action: str, now: int) -> Sequence[str]:

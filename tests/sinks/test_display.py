@@ -337,3 +337,12 @@ def test_keys_begin_from_what_the_pipeline_is_made_of():
     assert sink._press("record", 0) == ("record off",)  # a recorder records from the start
     assert sink._press("faster", 0) == ("speed 1",)
     assert sink._press("", 0) == ()
+
+
+def test_meter_tells_how_long_ago_it_was_before_the_sensor_where_that_is_known():
+    meter, ms = overlay.Meter(span_ns=1_000_000_000), 1_000_000
+    for i in range(50):
+        now = 1_000_000_000_000 + i * 10 * ms
+        meter.shown(now, now - 4 * ms, now - 9 * ms if i % 2 else 0)
+    line = meter.line(1_000_000_000_000 + 490 * ms, {})
+    assert "latency p50 4.0 ms, p99 4.0 ms   from the sensor p50 9.0 ms, p99 9.0 ms" in line

@@ -29,8 +29,6 @@ INSTALL = "pip install 'rtpipe[cameras]'"
 
 POLL_S = 0.001
 """Between two looks: the SDK has no call that waits."""
-MOST_READINGS = 64
-"""Of one read: then whoever reads may change settings in between."""
 
 _CLASSES = {
     "DAVIS": ("DAVIS346", "DAVIS"),
@@ -140,37 +138,34 @@ class Device:
             raise
 
     def read(self, timeout_s: float) -> Batch:
-        """All that waits in the SDK's queue. Never blocks in the SDK."""
+        """The next thing in the SDK's queue, one at a time: whatever the call after it does, this one is safe."""
         deadline = time.monotonic() + timeout_s
         while True:
-            readings = self._waiting()
+            reading, more = self._next()
             now = time.monotonic()
-            if readings or now >= deadline:
-                return Batch(readings, time.monotonic_ns())
-            time.sleep(min(POLL_S, deadline - now))
+            if reading is not None or now >= deadline:
+                return Batch(() if reading is None else (reading,), time.monotonic_ns())
+            if not more:
+                time.sleep(min(POLL_S, deadline - now))
 
     def close(self) -> None:
         """The SDK closes a camera when nobody holds it any more."""
         self._source = None
         self._controls = None
 
-    def _waiting(self) -> list[Reading]:
-        readings: list[Reading] = []
+    def _next(self) -> tuple[Reading | None, bool]:
+        """What the queue had, None where it is nothing of ours, and whether it had anything."""
         if self._source is None:
             raise GoneError(f"{self._attached.model} is closed")
-        for _ in range(MOST_READINGS):
-            try:
-                data = self._source.readNext()
-                reading = dv_objects.reading(data, self._attached.resolution)
-            except RuntimeError as error:
-                raise self._gone(error) from error
-            if reading is not None:
-                readings.append(reading)
-            elif type(data).__name__ in ("OutputFlag", "NoneType"):
-                if not readings and not self._runs():
-                    raise self._gone(None)
-                break
-        return readings
+        try:
+            data = self._source.readNext()
+            reading = dv_objects.reading(data, self._attached.resolution)
+        except RuntimeError as error:
+            raise self._gone(error) from error
+        more = type(data).__name__ not in ("OutputFlag", "NoneType")
+        if not more and not self._runs():
+            raise self._gone(None)
+        return reading, more
 
     def _runs(self) -> bool:
         """Whether it is still there. ``isRunning()`` alone is also false where one of its streams is switched off."""

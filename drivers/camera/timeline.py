@@ -146,17 +146,18 @@ class Timeline:
         self._newest[kind] = max(self._newest.get(kind, t), t) if self._at.get(kind) == place else t
         self._at[kind] = place
         if place.epoch == self._latest:
-            self._learn(t, received_ns)
+            self._learn(kind, t, received_ns)
         self._top = t if self._top is None else max(self._top, t)
         return place
 
-    def _learn(self, t: int, received_ns: int) -> None:
+    def _learn(self, kind: str, t: int, received_ns: int) -> None:
         if self._known:
             late_ns = received_ns - self._clock.host_ns(t)
             if received_ns > self._jitter_until:
                 self._jitter = [0, self._jitter[0]]
                 self._jitter_until = received_ns + JITTER_NS
-            self._jitter[0] = max(self._jitter[0], late_ns)
+            if kind == "events":  # pictures take their time, and it is events that watermarks are about
+                self._jitter[0] = max(self._jitter[0], late_ns)
             if late_ns > LATE_NS:
                 self._late_since = self._late_since or received_ns
                 if received_ns - self._late_since < GIVE_UP_NS:

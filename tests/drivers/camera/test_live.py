@@ -17,7 +17,7 @@ from drivers.evk4 import Driver as Evk4
 from drivers.evk4 import Settings as Evk4Settings
 from rtpipe.encodings import evt3
 from rtpipe.errors import InputError, WorldError
-from rtpipe.types import Events, Frame, RawEvents
+from rtpipe.types import Events, Frame, PackedEvents, RawEvents
 
 RESOLUTION = (40, 30)
 
@@ -102,7 +102,7 @@ def pump(live, until, seconds=10.0):
     return packets
 
 
-def held(packets, kind=Events):
+def held(packets, kind=(Events, PackedEvents)):
     return [packet for packet in packets if isinstance(packet.body, kind)]
 
 
@@ -180,6 +180,49 @@ def test_a_frames_exposure_that_is_none_is_left_out(driver):
     made = held(pump(live, lambda made: len(held(made, Frame)) == 3), Frame)
     assert [packet.body.exposure_end for packet in made] == [6000, None, None]
     assert [(packet.t_first, packet.t_last) for packet in made] == [(4000, 6000), (15_000, 15_000), (25_000, 25_000)]
+
+
+def frames_at(*times):
+    return tuple(reading(Frame(np.zeros((30, 40), np.uint8), t)) for t in times)
+
+
+def test_while_events_are_silent_the_other_streams_tell_the_time(driver):
+    waiting = [Batch(frames_at(t), backlog=9) for t in range(100_000, 1_000_000, 100_000)]
+    live, _ = driver([Batch((reading(events(1000, 2000)),), backlog=9), *waiting])
+    packets = pump(live, lambda made: len(held(made, Frame)) == 9)
+    marks = [packet.t_last for packet in packets if packet.body is None]
+    assert marks == [t - 50_000 for t in range(100_000, 1_000_000, 100_000)]
+
+
+def test_silent_events_follow_the_others_over_a_jump(driver):
+    first = Batch((reading(events(20_000_000)), *frames_at(20_000_000)))
+    live, _ = driver([first, Batch(frames_at(1_000_000)), Batch(frames_at(1_010_000))])
+    packets = pump(live, lambda made: any(packet.body is None and packet.epoch == 1 for packet in made))
+    marks = [packet for packet in packets if packet.stream == "camera/events"]
+    assert [packet.epoch for packet in marks] == sorted(packet.epoch for packet in marks)
+    times = [packet.t_last for packet in marks]
+    assert times == sorted(times)
+
+
+def test_filters_forget_when_the_clock_begins_anew(driver):
+    settings = Settings(refractory_us=10_000_000)
+    live, _ = driver(
+        [Batch((reading(events(1000)),)), GoneError("x")], [Batch((reading(events(50, 60)),))], settings=settings
+    )
+    packets = pump(live, lambda made: sum(p.n_events for p in made) == 2)
+    assert [packet.epoch for packet in packets if packet.n_events] == [0, 1]
+    pump(live, lambda made: live.flows["filters"].taken == 3)
+    live.finish()
+    assert live.flows["filters"].dropped == {"refractory": 1}
+    assert_balanced(live)
+
+
+def test_transfers_that_the_sdk_lost_are_in_the_ledger(driver):
+    live, _ = driver([Batch((reading(events(1000)),), lost={"ring overflow": 4})])
+    pump(live, lambda made: live.flows["events"].taken == 1)
+    live.finish()
+    assert (live.flows["transfers"].taken, live.flows["transfers"].dropped) == (5, {"ring overflow": 4})
+    assert_balanced(live)
 
 
 def test_what_raises_is_opened_again(driver):

@@ -86,3 +86,14 @@ def test_the_margin_follows_a_drifting_clock():
         timeline.place("events", t, t, HOST_NS + round(t * 1000 * (1 + 80e-6)))
     now = timeline.now_us(HOST_NS + round(60_000_000_000 * (1 + 80e-6)))
     assert abs(now - 60_000_000) < 500
+
+
+def test_a_kind_that_lags_tells_nothing_of_the_clock():
+    timeline = Timeline()
+    for t in range(0, 4_000_000, 2000):
+        timeline.place("events", t, t + 1999, host(t + 1999))
+        timeline.place("frames", max(t - 30_000, 0), max(t - 30_000, 0), host(t + 1999))
+        timeline.place("imu", t + 1000, t + 1000, host(t + 1999))
+    assert timeline._clock.steps == 0
+    assert abs(timeline.now_us(host(4_000_000)) - 4_000_000) < 100
+    assert timeline.margin_us < 30_000

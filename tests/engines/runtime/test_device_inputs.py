@@ -1,6 +1,7 @@
 """Inputs that lie on the GPU or in pinned memory are taken where they lie, in order with whoever wrote them."""
 
 import ctypes
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -188,3 +189,19 @@ def test_staging_arrays_alternate_so_that_one_is_filled_while_the_other_travels(
         if value:
             assert (session.end()[0] == 3 * (value - 1)).all()
     session.end()
+
+
+def test_what_is_read_where_it_lies_is_held_until_the_step_has_ended(producer: Producer, session: Executing) -> None:
+    """PyTorch gives a tensor's memory to another as soon as nobody holds it."""
+    producer.write(1)
+
+    class Tensor:
+        __cuda_array_interface__ = producer.array().__cuda_array_interface__
+
+    given = Tensor()
+    alive = weakref.ref(given)
+    session.begin([given, ONE])
+    del given
+    assert alive() is not None
+    session.end()
+    assert alive() is None

@@ -286,12 +286,13 @@ def test_a_library_that_says_it_cannot_be_captured_is_believed(gpu: Gpu, monkeyp
 
 
 def test_the_facts_say_how_much_memory(gpu: Gpu) -> None:
-    network = graph(640, 480)
-    session = opened(network)
-    pixels = 640 * 480 * 4
-    assert session.facts["MB of buffers"] == f"{(2 * (3 + 1 + 16) * pixels + tensorrt.SCRATCH) / 1e6:.0f}"
-    assert session.facts["gpu"] == "GPU of threads 0"
-    session.close()
+    network = graph(160, 120)
+    pixels = 160 * 120 * 4
+    for precision, state in (("fp32", 16), ("fp16", 8)):
+        session = opened(network, precision)
+        assert session.facts["MB of buffers"] == f"{(2 * (3 + 1 + state) * pixels + tensorrt.SCRATCH) / 1e6:.0f}"
+        assert session.facts["gpu"] == "GPU of threads 0"
+        session.close()
 
 
 def test_too_little_memory_is_told_and_what_was_taken_is_given_back(gpu: Gpu) -> None:

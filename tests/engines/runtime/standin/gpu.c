@@ -268,11 +268,12 @@ void streams_end(void) {
     legacy = per_thread = NULL;
 }
 
-void launch(struct stream *stream, const struct graph *graph) {
+void launch(struct stream *stream, struct graph *graph) {
     for (struct op *each = graph->first; each; each = each->next) {
         int result = put(stream, each);
         if (result && !broken) broken = result;
     }
+    graph->launched_in = stream->number, graph->launched = at[stream->number];
 }
 
 struct graph *graph_copy(const struct graph *graph) {
@@ -282,6 +283,8 @@ struct graph *graph_copy(const struct graph *graph) {
 }
 
 void graph_free(struct graph *graph) {
+    if (graph->launched > host.at[graph->launched_in] && !broken)
+        complain(&races, "a graph was destroyed that stream %d may be doing; ", graph->launched_in);
     while (graph->first) {
         struct op *one = graph->first;
         graph->first = one->next;

@@ -47,7 +47,7 @@ struct op {
     int n_touches;
 };
 
-struct graph { struct op *first; };
+struct graph { struct op *first; int launched_in; long launched; };
 
 struct stream {
     struct stream *next;
@@ -82,7 +82,7 @@ void streams_end(void);
 int stream_idle(const struct stream *stream);
 void merge(struct clock *into, const struct clock *from);
 int put(struct stream *stream, const struct op *op);
-void launch(struct stream *stream, const struct graph *graph);
+void launch(struct stream *stream, struct graph *graph);
 struct graph *graph_copy(const struct graph *graph);
 void graph_free(struct graph *graph);
 extern struct clock host;

@@ -150,6 +150,7 @@ class IExecutionContext:
     def __init__(self, engine: ICudaEngine, scratch: int) -> None:
         self._engine, self._scratch, self._gpu = engine, scratch, ours()
         self._addresses: dict[str, int] = {}
+        self._first = True
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
@@ -166,7 +167,8 @@ class IExecutionContext:
         if set(self._addresses) != set(ports):
             return False
         library = self._gpu.library
-        if synchronizes and library.cuStreamSynchronize(stream_handle):
+        first, self._first = self._first, False  # libraries make things at their first step, which is not captured
+        if (synchronizes or first) and library.cuStreamSynchronize(stream_handle):
             return False
         tensors = {
             name: (self._addresses[name], tuple(port.shape), DTYPES[port.type]) for name, (_, port) in ports.items()

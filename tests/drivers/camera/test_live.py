@@ -79,7 +79,7 @@ def driver(monkeypatch):
 
         backend = SimpleNamespace(NAME="scripted", open=open_)
         attached = Attached("scripted", "DAVIS346", "7", RESOLUTION)
-        monkeypatch.setattr(keeper_module, "choose", lambda models, settings: Chosen(backend, attached))
+        monkeypatch.setattr(live_module, "choose", lambda models, settings: Chosen(backend, attached))
         monkeypatch.setattr(keeper_module, "again", lambda chosen, known: attached)
         live = kind(settings or Settings())
         live.open()
@@ -308,7 +308,7 @@ def test_the_first_that_goes_wrong_is_said(monkeypatch):
     def broken(camera, settings):
         raise OSError("the SDK says no")
 
-    monkeypatch.setattr(keeper_module, "choose", nothing)
+    monkeypatch.setattr(live_module, "choose", nothing)
     with pytest.raises(WorldError, match="nothing there"):
         Driver(Settings()).open()
     waiting = Driver(Settings(wait=True))
@@ -316,6 +316,6 @@ def test_the_first_that_goes_wrong_is_said(monkeypatch):
     assert waiting.facts == {"camera": "waiting: nothing there"}
     waiting.close()
     chosen = Chosen(SimpleNamespace(NAME="scripted", open=broken), Attached("scripted", "DAVIS346", "7", RESOLUTION))
-    monkeypatch.setattr(keeper_module, "choose", lambda models, settings: chosen)
+    monkeypatch.setattr(live_module, "choose", lambda models, settings: chosen)
     with pytest.raises(WorldError, match="could not be opened: OSError: the SDK says no"):
         Driver(Settings()).open()

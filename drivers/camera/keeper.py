@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from drivers.camera.choose import Chosen, NoneAttachedError, again, choose
+from drivers.camera.choose import Chosen, NoneAttachedError, again
 from drivers.camera.contract import Attached, Capability, Device, GoneError
 from drivers.camera.inbox import Inbox
 from drivers.camera.settings import Camera
@@ -56,19 +56,20 @@ class _Change:
 
 
 class Keeper:
-    """Keeps one camera open. ``check(known, settings)`` is asked when it was opened, on the device's thread, and raises
+    """Keeps one camera open. On the device's thread, ``find(settings)`` says which (as
+    :func:`drivers.camera.choose.choose` does), and ``check(known, settings)`` is asked when it was opened, and raises
     ``RtpipeError`` where it is not to be used. ``wanted``: the camera that was open before, which alone is taken up;
     then no error is final. Without it the first is (``failure``), but for a camera that is not there with ``wait``."""
 
     def __init__(
         self,
-        models: Sequence[str],
+        find: Callable[[Camera], Chosen],
         settings: Camera,
         inbox: Inbox,
         check: Callable[[Known, Camera], None],
         wanted: Known | None = None,
     ) -> None:
-        self._models, self._settings, self._inbox, self._check = models, settings, inbox, check
+        self._find, self._settings, self._inbox, self._check = find, settings, inbox, check
         self._wanted = wanted
         self._state: State = "looking"
         self._lock = threading.Lock()
@@ -175,7 +176,7 @@ class Keeper:
         wanted = self.known or self._wanted
         with self._calling("look"):
             if wanted is None:
-                chosen = choose(self._models, self._settings)
+                chosen = self._find(self._settings)
             else:
                 camera = again(wanted.chosen, wanted.attached)
                 if camera is None:

@@ -15,6 +15,7 @@ import msgspec
 
 from drivers.camera import host, saved, sift, told
 from drivers.camera.change import changed
+from drivers.camera.choose import Chosen, choose
 from drivers.camera.contract import Where
 from drivers.camera.inbox import Inbox, Opened
 from drivers.camera.keeper import Keeper, Known
@@ -74,13 +75,17 @@ class Live:
         """This process takes the place of one that died: a camera that is not there yet is waited for."""
         self._settings = msgspec.structs.replace(self._settings, wait=True)
 
+    def find(self, settings: Camera) -> Chosen:
+        """Which camera is meant. A driver whose camera no SDK lists says itself."""
+        return choose(self.models, settings)
+
     def ready(self, timeout_s: float) -> bool:
         """Look for the camera and open it, waiting at most about ``timeout_s``; True when :meth:`open` will not wait.
         Raises ``RtpipeError`` where it cannot be opened; with ``wait`` one that is not attached is waited for."""
         if self._keeper is None:
             self._settings = saved.loaded(self._settings)
             self._began_s = time.monotonic()
-            self._keeper = Keeper(self.models, self._settings, self._inbox, self._check)
+            self._keeper = Keeper(self.find, self._settings, self._inbox, self._check)
         keeper, until = self._keeper, time.monotonic() + timeout_s
         while keeper.state != "streaming":
             if keeper.failure is not None:
@@ -189,7 +194,7 @@ class Live:
                 keeper.give_up()
                 self._given_up.append(keeper)
                 known = keeper.known
-                keeper = self._keeper = Keeper(self.models, self._settings, self._inbox, self._check, known)
+                keeper = self._keeper = Keeper(self.find, self._settings, self._inbox, self._check, known)
                 keeper.why = "it does not answer"
         if keeper.state == "streaming":
             if self._gone_s is not None:

@@ -75,6 +75,7 @@ class DriverWorker:
                 self._publish(self._of_this_life(packet))
             self._end()
             self._drain()
+            self._publisher.give_up()
             self._report(DONE)
             if failure is not None:
                 raise failure

@@ -328,11 +328,15 @@ class Publisher:
         """One per consumer there ever was, as it stands now (they go on counting)."""
         return [edge.queue.ledger for edge in self._edges.values()]
 
+    def give_up(self) -> None:
+        """Count what nobody has acknowledged as dropped (``"closed"``): before the last report, or it is in none."""
+        for edge in self._edges.values():
+            edge.queue.lose(CLOSED)
+
     def close(self, linger_ms: int = 200) -> None:
         """Count what nobody acknowledged (``"closed"``) and close; ZeroMQ may take ``linger_ms`` to send what it has.
         Wait for :attr:`drained` first."""
-        for edge in self._edges.values():
-            edge.queue.lose(CLOSED)
+        self.give_up()
         self.socket.close(linger_ms)
         self._close_admission()
 

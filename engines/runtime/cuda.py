@@ -190,10 +190,10 @@ class PinnedArray:
         except BaseException:
             context.close()
             raise
-        memory = (ctypes.c_ubyte * max(nbytes, 1)).from_address(pointer.value or 0)
-        weakref.finalize(memory, _unpin, context, pointer.value).atexit = False  # the process gives it back
         self.address = pointer.value or 0
-        self.array: Array = np.frombuffer(memory, np.uint8, nbytes).view(dtype).reshape(shape)
+        memory = (ctypes.c_ubyte * max(nbytes, 1)).from_address(self.address)
+        weakref.finalize(memory, _unpin, context, self.address).atexit = False  # the process gives it back
+        self.array: Array = np.frombuffer(memoryview(memory), np.uint8, nbytes).view(dtype).reshape(shape)
         self.array.fill(0)
 
     def close(self) -> None:

@@ -276,14 +276,16 @@ class Camera:
         by = self.script.clock_us - self._power + self._shift
         bodies: list[Body] = []
         entry: dict[str, object] = {}
+        spoiled: list[dict[str, int]] = []
         for body in self.seen(start, stop):
             moved = later(body, by)
             if isinstance(moved, Events):
-                moved, entry["refused"] = self._spoil(moved)
+                moved, refused = self._spoil(moved)
+                spoiled.append(refused)
             bodies.append(moved)
             kind = {Events: "events", Frame: "frames", Imu: "imu", Trigger: "triggers"}[type(body)]
             entry[kind] = int(entry.get(kind, 0)) + (1 if isinstance(body, Frame) else len(body))  # type: ignore[call-overload]
-        self.log("transfer", session=self._session, start=start, stop=stop, by=by, lost=lost, **entry)
+        self.log("transfer", session=self._session, start=start, stop=stop, by=by, lost=lost, refused=spoiled, **entry)
         return Transfer(tuple(bodies), stop + by, time.monotonic_ns(), lost, backlog)
 
     def _spoil(self, events: Events) -> tuple[Events, dict[str, int]]:

@@ -66,7 +66,7 @@ class CameraRun:
         true, _ = self.truth.events(transfers)
         recorded = truth.recorded(self.path)
         for name in ("x", "y", "p"):
-            np.testing.assert_array_equal(getattr(recorded, name), getattr(true, name), err_msg=name)
+            np.testing.assert_array_equal(getattr(recorded, name), getattr(true, name), err_msg=f"{name}: {self.flows}")
         assert self.flows["events"]["passed"] == len(recorded)
         return recorded.t, true.t
 

@@ -43,13 +43,13 @@ class Truth:
         camera = Camera(msgspec.structs.replace(self.script, log="/dev/null", faults=()))
         parts, sessions = [], []
         for line in transfers:
-            refused = line.get("refused") or {}
-            for body in camera.seen(line["start"], line["stop"]) if line.get("events") else ():
-                if isinstance(body, Events):
-                    n = sum(refused.values())
-                    kept = Events.concatenate([body[:5], body[5 + n :]]) if n else body
-                    parts.append(kept)
-                    sessions.append(np.full(len(kept), line["session"]))
+            bodies = camera.seen(line["start"], line["stop"]) if line.get("events") else []
+            runs = [body for body in bodies if isinstance(body, Events)]
+            for run, refused in zip(runs, line["refused"], strict=True):
+                n = sum(refused.values())
+                kept = Events.concatenate([run[:5], run[5 + n :]]) if n else run
+                parts.append(kept)
+                sessions.append(np.full(len(kept), line["session"]))
         return Events.concatenate(parts), np.concatenate(sessions)
 
 

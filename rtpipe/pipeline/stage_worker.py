@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import zmq
 
 from rtpipe.clocks.host import CameraClock
 from rtpipe.errors import RtpipeError
 from rtpipe.ledger import Flow
-from rtpipe.pipeline.driver_worker import LIVE_QUEUE, REPLAY_QUEUE
+from rtpipe.pipeline.driver_worker import DRAIN_S, LIVE_QUEUE, REPLAY_QUEUE
 from rtpipe.pipeline.link import Link
 from rtpipe.pipeline.messages import (
     DONE,
@@ -38,7 +38,8 @@ from rtpipe.types import Packet, StreamInfo
 IDLE_MS = 10
 BATCH = 16
 """Packets taken from one edge before the others, the control line and the consumers get their turn."""
-DRAIN_S = 10.0
+LOOK_UP_S = 0.1
+"""How long orders and consumers may wait while much is made of one packet."""
 LIVE_CREDIT, REPLAY_CREDIT = 16 << 20, 2 << 20
 """Bytes under way on an edge. A replay waits for slow consumers, and what it has sent by then is latency: little."""
 
@@ -87,6 +88,7 @@ class StageWorker:
         self._epoch = 0
         self._timed = f"{(plan.window or {}).get('of', '')}/" if plan.window else ""
         self._since_camera = Histogram()
+        self._attended = 0.0
         self._last: dict[str, Packet] = {}
         self._open = 0
         self._orphaned = False
@@ -150,10 +152,14 @@ class StageWorker:
                     if packet is None:
                         break
                     moved = True
-                    made = self._through(self._chain, [packet])
-                    self._publish(made)
+                    self._keep_time(packet)
+                    for made in self._through(self._chain, [packet]):
+                        self._publish([made])
+                        self._time_made(packet, made)
+                        self._look_up()
                     subscriber.processed(packet)
-                    self._time(packet, made, latency)
+                    if packet.received_ns and not packet.end:
+                        latency.add(time.monotonic_ns() - packet.received_ns)
                     self._serve_consumers()
             self._attend(0 if moved else self._idle_ms)
             if self._orphaned and not moved:
@@ -182,29 +188,36 @@ class StageWorker:
         """Publish what is due without a packet having come; whether there was anything."""
         return False
 
-    def _time(self, packet: Packet, made: Sequence[Packet], latency: Histogram) -> None:
-        """Stamp: host arrival to processed; and, for what an engine made, the camera's instant to made."""
-        now = time.monotonic_ns()
-        if packet.end or not packet.received_ns:
-            return
-        latency.add(now - packet.received_ns)
-        if self._publisher is not None:
-            if packet.n_events and packet.stream.startswith(self._timed):
-                if packet.epoch != self._epoch:  # time jumped: what is known of the camera's clock is void
-                    self._epoch, self._clock = packet.epoch, CameraClock()
-                self._clock.add(packet.t_last, packet.received_ns)
-            if made and self._clock.steady:
-                for output in made:
-                    if output.body is None or output.stream.endswith("/picture"):
-                        continue
-                    self._since_camera.add(now - self._clock.host_ns(output.t_last))
+    def _keep_time(self, packet: Packet) -> None:
+        """Learn the camera's clock from when its events came."""
+        if self._publisher is not None and packet.received_ns and packet.n_events and not packet.end:
+            if not packet.stream.startswith(self._timed):
+                return
+            if packet.epoch != self._epoch:  # time jumped: what is known of the camera's clock is void
+                self._epoch, self._clock = packet.epoch, CameraClock()
+            self._clock.add(packet.t_last, packet.received_ns)
 
-    @staticmethod
-    def _through(chain: Sequence[Stage], packets: Iterable[Packet]) -> Sequence[Packet]:
-        made = list(packets)
-        for stage in chain:
-            made = [out for packet in made for out in stage.process(packet)]
-        return made
+    def _time_made(self, packet: Packet, made: Packet) -> None:
+        """Stamp what an engine made: from the camera's instant to now."""
+        picture = made.body is not None and not made.stream.endswith("/picture")
+        if self._publisher is not None and picture and packet.received_ns and not packet.end and self._clock.steady:
+            self._since_camera.add(time.monotonic_ns() - self._clock.host_ns(made.t_last))
+
+    def _look_up(self) -> None:
+        """In the middle of a packet of which much is made: others wait for an answer now and then."""
+        if self._plan.role == "engine" and time.monotonic() - self._attended > LOOK_UP_S:
+            self._attend(0)
+
+    @classmethod
+    def _through(cls, chain: Sequence[Stage], packets: Iterable[Packet]) -> Iterator[Packet]:
+        """What comes out at the chain's end, one after the other: a stage that has ``each`` makes the next only when
+        all behind it are done with the one before."""
+        if not chain:
+            yield from packets
+            return
+        first: Callable[[Packet], Iterable[Packet]] = getattr(chain[0], "each", chain[0].process)
+        for packet in packets:
+            yield from cls._through(chain[1:], first(packet))
 
     def _publish(self, packets: Iterable[Packet]) -> None:
         if self._publisher is None:
@@ -232,12 +245,10 @@ class StageWorker:
             raise failure
 
     def _drain(self) -> None:
-        progress, deadline = -1, 0.0
+        began = time.monotonic()
         while self._publisher is not None and not self._publisher.drained:
-            done = sum(ledger.acknowledged.packets for ledger in self._publisher.ledgers())
-            if done != progress:
-                progress, deadline = done, time.monotonic() + DRAIN_S
-            elif time.monotonic() > deadline:
+            if time.monotonic() - max(began, self._publisher.stirred) > DRAIN_S:
+                self._publisher.give_up()
                 return
             self._attend(IDLE_MS)
 
@@ -251,6 +262,7 @@ class StageWorker:
 
     def _attend(self, timeout_ms: int) -> None:
         """Serve both sides, obey orders, let a sink do what is due; waits at most ``timeout_ms`` for something."""
+        self._attended = time.monotonic()
         if timeout_ms:
             self._poller.poll(timeout_ms)
         for subscriber in self._inputs:

@@ -120,6 +120,11 @@ class Publisher:
             for edge in self._edges.values()
         )
 
+    @property
+    def stirred(self) -> float:
+        """When (CLOCK_MONOTONIC, s) somebody who owes an acknowledgement last gave a sign of life."""
+        return max((edge.progress_at for edge in self._edges.values() if not edge.queue.empty), default=0.0)
+
     def announce(self, streams: Sequence[StreamInfo]) -> None:
         """Say what will be sent. Consumers are welcomed from now on. Takes a moment the first time (kernels)."""
         packing.warm()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,9 @@ from rtpipe.window.slicing import slicer
 
 WINDOWS, PICTURES = "engine/window", "engine/picture"
 """The streams that the stage emits."""
+LONGEST_SILENCE_US = 3_600_000_000
+"""A stream that goes on after more than this has jumped: nobody wants an hour's empty windows, and a damaged time would
+make them without end."""
 OWN = "engine/"
 """Streams of this name are of a stage in front (frames that were joined to the events): they pass unchanged."""
 
@@ -117,35 +120,52 @@ class WindowStage:
         maker.recycle()
 
     def process(self, packet: Packet) -> Sequence[Packet]:
-        """The windows (and drawings) that are ready because of this packet."""
+        """The windows (and drawings) that are ready because of this packet, all at once: valid until the next call."""
+        return list(self._each(packet))
+
+    def each(self, packet: Packet) -> Iterator[Packet]:
+        """The same one after the other: a window is valid until the next is asked for, and its buffers serve the next,
+        however many there are. Everything must be taken before another packet is given."""
+        for made in self._each(packet):
+            yield made
+            if self._maker is not None:
+                self._maker.recycle()
+
+    def _each(self, packet: Packet) -> Iterator[Packet]:
         kind = self._kinds.get(packet.stream)
         if kind is None or self._maker is None:
-            return (packet,) if packet.stream.startswith(OWN) else ()
+            if packet.stream.startswith(OWN):
+                yield packet
+            return
         self._maker.recycle()
-        made: list[Packet] = []
         if self._epoch is not None and packet.epoch < self._epoch:
             self._refuse(packet, DISCONTINUITY, kind)
         else:
             if self._epoch is not None and packet.epoch > self._epoch:
-                self._make(self._slicer.jump(), packet, made)
-                self._fresh = True
-                self._last.clear()
+                yield from self._jump(packet)
             self._epoch = packet.epoch
             if kind == "events":
-                self._take_events(packet, made)
+                yield from self._take_events(packet)
             elif isinstance(packet.body, Frame):
-                self._make(self._slicer.frame(packet.body), packet, made)
+                yield from self._make(self._slicer.frame(packet.body), packet)
             elif isinstance(packet.body, Trigger) and kind == "triggers":
-                self._make(self._slicer.trigger(packet.body), packet, made)
+                yield from self._make(self._slicer.trigger(packet.body), packet)
             self._last[packet.stream] = packet
         if packet.end and packet.stream in self._running:
             self._running.discard(packet.stream)
             if not self._running:
-                self._end(packet, made)
-        return made
+                yield from self._end(packet)
 
-    def _take_events(self, packet: Packet, made: list[Packet]) -> None:
+    def _jump(self, packet: Packet) -> Iterator[Packet]:
+        yield from self._make(self._slicer.jump(), packet)
+        self._fresh = True
+        self._last.clear()
+
+    def _take_events(self, packet: Packet) -> Iterator[Packet]:
         last = self._last.get(packet.stream)
+        if last is not None and packet.t_last - last.t_last > LONGEST_SILENCE_US:
+            yield from self._jump(packet)
+            last = None
         if last is not None and packet.seq > last.seq + 1:
             self._slicer.lost(last.t_last, packet.t_first)
         if isinstance(packet.body, RawEvents):
@@ -160,8 +180,8 @@ class WindowStage:
                 self._refuse(packet, wrong)
                 self._slicer.lost(packet.t_first, packet.t_last + 1)
             else:
-                self._make(self._slicer.events(pack(body) if isinstance(body, Events) else body), packet, made)
-        self._make(self._slicer.reach(packet.t_last), packet, made)
+                yield from self._make(self._slicer.events(pack(body) if isinstance(body, Events) else body), packet)
+        yield from self._make(self._slicer.reach(packet.t_last), packet)
 
     def _decode(self, packet: Packet, body: RawEvents) -> Packet:
         """The packet with its events; what is wrong with them is counted, so that taken is what the packet said."""
@@ -181,7 +201,7 @@ class WindowStage:
         flow.taken += n
         flow.drop(reason, n)
 
-    def _make(self, steps: Sequence[Step], packet: Packet, made: list[Packet], reason: str = DISCONTINUITY) -> None:
+    def _make(self, steps: Sequence[Step], packet: Packet, reason: str = DISCONTINUITY) -> Iterator[Packet]:
         assert self._maker is not None
         for do, cut, events in steps:
             if do is Do.ADD and events is not None:
@@ -195,9 +215,9 @@ class WindowStage:
                     cut.flags |= FrameFlag.STATE_RESET
                     self._fresh = False
                 window, picture = self._maker.close(cut)
-                made.append(self._packet(WINDOWS, cut.t_start, cut.t_end, packet, window))
-                if picture is not None:
-                    made.append(self._packet(PICTURES, picture.t, picture.t, packet, picture))
+                yield self._packet(WINDOWS, cut.t_start, cut.t_end, packet, window)
+                if picture is not None:  # a picture is an array of its own
+                    yield self._packet(PICTURES, picture.t, picture.t, packet, picture)
             else:
                 self._windows.drop(reason)
                 self._maker.abandon(cut)
@@ -207,17 +227,17 @@ class WindowStage:
         self._seq[stream] += 1
         return Packet(stream, seq, t_first, t_last, source.received_ns, body, self._epoch or 0, end)
 
-    def _end(self, packet: Packet, made: list[Packet]) -> None:
-        self._make(self._slicer.end(), packet, made, STREAM_ENDED)
+    def _end(self, packet: Packet) -> Iterator[Packet]:
+        yield from self._make(self._slicer.end(), packet, STREAM_ENDED)
         for stream in (WINDOWS, PICTURES) if self._picture else (WINDOWS,):
-            made.append(self._packet(stream, packet.t_last, packet.t_last, packet, None, end=True))
+            yield self._packet(stream, packet.t_last, packet.t_last, packet, None, end=True)
 
     def close(self) -> Sequence[Packet]:
         """Windows that are complete though an input broke off; the rest is counted."""
-        made: list[Packet] = []
-        if self._maker is not None and self._running and self._last:
-            self._maker.recycle()
-            last = next(reversed(self._last.values()))
-            self._make(self._slicer.end(), last, made, STREAM_ENDED)
-            self._running.clear()
+        if self._maker is None or not self._running or not self._last:
+            return []
+        self._maker.recycle()
+        last = next(reversed(self._last.values()))
+        made = list(self._make(self._slicer.end(), last, STREAM_ENDED))
+        self._running.clear()
         return made

@@ -68,8 +68,8 @@ class Batch:
     """What one read gave. ``received_ns`` CLOCK_MONOTONIC when it reached this host (as exactly as the SDK tells).
     ``lost`` what the SDK knows to be missing in front of it, by reason (``"ring overflow": 3`` transfers): how many
     events were in it nobody knows. ``refused`` events that came and are not among the readings, by reason, beyond those
-    in :class:`RawEvents` that whoever decodes them will refuse (``"after a gap": 12``: their time or row was in what was
-    lost). ``backlog`` transfers that still wait in the SDK."""
+    in :class:`RawEvents` that whoever decodes them will refuse (``"after a gap": 12``: their time or row was in what
+    was lost). ``backlog`` transfers that still wait in the SDK."""
 
     readings: Sequence[Reading] = ()
     received_ns: int = 0

@@ -15,11 +15,16 @@ from drivers.camera.choose import Chosen, NoneAttachedError
 from drivers.camera.contract import GoneError
 from drivers.camera.live import Live
 from drivers.camera.settings import Camera
+from drivers.camera.timeline import Timeline
 from rtpipe.errors import InputError
 
 Kind = Literal["events", "frames", "imu", "triggers"]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Socket = Annotated[str, msgspec.Meta(min_length=1, max_length=107)]
+
+
+MARGIN_US = 500_000
+"""How late a network (and a busy server) may be with what follows silence: time goes on so much later in silence."""
 
 
 class Settings(Camera, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,6 +54,7 @@ class Driver(Live):
     def __init__(self, settings: Settings) -> None:
         shared = msgspec.structs.fields(Camera)
         super().__init__(Camera(**{field.name: getattr(settings, field.name) for field in shared}))
+        self._time = Timeline(MARGIN_US)
         self._network = Network(
             {kind: _place(settings.host, where) for kind, where in settings.streams.items()}, _credentials(settings)
         )

@@ -26,6 +26,8 @@ from rtpipe.types import Resolution
 
 PATIENCE_S = 2.0
 """A server that has not said its first words by then says none."""
+UNDER_WAY_S = 0.5
+"""So long after the last that came, more of it is taken to be under way: a network has no moment when it is empty."""
 MAGIC = b"IOHE"
 """Every stream begins with a FlatBuffer of this kind, behind its length."""
 GETTERS = {
@@ -127,6 +129,7 @@ class Streams:
         self._readers = dict(readers)
         self._order = list(readers)
         self._attached = camera
+        self._came_s = time.monotonic()
 
     @property
     def attached(self) -> Attached:
@@ -147,8 +150,11 @@ class Streams:
         while True:
             reading = self._next()
             now = time.monotonic()
-            if reading is not None or now >= deadline:
-                return Batch(() if reading is None else (reading,), time.monotonic_ns())
+            if reading is not None:
+                self._came_s = now
+                return Batch((reading,), time.monotonic_ns())
+            if now >= deadline:
+                return Batch((), time.monotonic_ns(), backlog=int(now - self._came_s < UNDER_WAY_S))
             time.sleep(min(POLL_S, deadline - now))
 
     def close(self) -> None:

@@ -36,9 +36,11 @@ class Place(NamedTuple):
 
 
 class Timeline:
-    """Pure: times of readings and of their arrival in, epochs and offsets out. Fixed memory."""
+    """Pure: times of readings and of their arrival in, epochs and offsets out. Fixed memory. ``margin_us``: how much
+    later than others a reading may come, at the least, where nothing came before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, margin_us: int = MARGIN_US) -> None:
+        self._margin_us = margin_us
         self._latest = -1
         self._offset = 0
         self._at: dict[str, Place] = {}
@@ -112,7 +114,7 @@ class Timeline:
     @property
     def margin_us(self) -> int:
         """How far watermarks by the host's clock stay behind it (µs)."""
-        return min(MARGIN_US + 3 * max(self._jitter) // 2000, LONGEST_MARGIN_US)
+        return min(self._margin_us + 3 * max(self._jitter) // 2000, LONGEST_MARGIN_US)
 
     def _within(self, kind: str, place: Place, t_first: int, t_last: int, received_ns: int) -> bool:
         now = self.now_us(received_ns)

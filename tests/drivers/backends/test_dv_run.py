@@ -28,6 +28,9 @@ sinks:
 TOLERANCE_US = 250_000
 """Within which the host's clock places a camera that came back: a busy machine reads late."""
 
+CLOCK_US = 1_700_000_000_000_000
+"""dv-processing sets a camera's clock to the computer's; it hands over no time before 1970."""
+
 
 class Run:
     """A run with the camera, from its start to what it recorded."""
@@ -91,7 +94,7 @@ def run(tmp_path: Path, shared: Callable[[str], Path]) -> Iterator[Callable[...,
         file.write_text(PIPELINE.format(out=tmp_path, more=more))
         recording = str(shared("recordings/aedat4/davis346_highway.aedat4"))
         go, log = str(tmp_path / "go"), str(tmp_path / "camera.log")
-        made = Script(recording=recording, log=log, go=go, faults=faults, transfer_us=4000, **script)
+        made = Script(recording=recording, log=log, go=go, faults=faults, transfer_us=4000, clock_us=CLOCK_US, **script)
         (tmp_path / "r").mkdir()
         known = environment(tmp_path / "env", made)
         dv_standin.put_first(tmp_path / "env")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from engines.runtime import choose
 from engines.runtime.cores import threads
-from engines.runtime.graph import Graph, Session
+from engines.runtime.graph import Graph
 from engines.settings import Learned
 from rtpipe.types import Array, Resolution
 from rtpipe.weights.store import Stored, load
@@ -26,7 +26,7 @@ class Network:
         self.settings, self._usual, self._make = settings, usual, make
         self.progress: Callable[[str], None] = LOG.info
         self._stored: Stored | None = None
-        self._session: Session | None = None
+        self._session: choose.Chosen | None = None
         self._size: Resolution = (0, 0)
 
     @property
@@ -66,6 +66,19 @@ class Network:
         if self._session is None:
             raise RuntimeError("warm() comes before the first window")
         return self._session.run(inputs)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the runtime takes the next step's inputs while it computes; see :meth:`stream`."""
+        return self._session is not None and self._session.overlaps
+
+    def stream(self, steps: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
+        """One step after the other for whoever has the inputs before their outputs are wanted: the same outputs as by
+        :meth:`step`, each valid until the next is asked for; where the runtime can, the next step's inputs travel while
+        this one is computed."""
+        if self._session is None:
+            raise RuntimeError("warm() comes before the first window")
+        yield from self._session.stream(steps)
 
     def reset(self) -> None:
         """States are zero again."""

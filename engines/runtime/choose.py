@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engines.runtime.ahead import build, gpu, gpu_free_bytes, parse, tensorrt
 from engines.runtime.cores import threads
@@ -22,6 +22,10 @@ from rtpipe.types import Array
 __all__ = ["Chosen", "Way", "availability", "build", "gpu", "gpu_free_bytes", "open", "parse", "tensorrt"]
 
 LOG = logging.getLogger(__name__)
+
+
+MOST_UNDER_WAY = 2
+"""Steps that a session with ``begin`` and ``end`` lets overlap."""
 
 
 class Way(NamedTuple):
@@ -76,7 +80,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.info) -> Session:
+def open(graph: Graph, settings: Learned, progress: Callable[[str], None] = LOG.info) -> Chosen:
     """The network loaded and run once by what ``settings`` name or, for ``auto``, by the first of :data:`WAYS` that
     works. Blocks: seconds; a minute where the network must be exported first, minutes where TensorRT must build it.
 
@@ -157,12 +161,39 @@ class Chosen:
 
     def run(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """One step; see :class:`engines.runtime.graph.Session`."""
+        made: Sequence[Array] = self._said(self._session.run, inputs)
+        return made
+
+    def _said(self, call: Callable[..., Any], *given: Any) -> Any:
         try:
-            return self._session.run(inputs)
+            return call(*given)
         except (RtpipeError, ValueError, TypeError):
             raise
         except Exception as error:
             raise WorldError(f"{self._name}: {self._facts['runtime']} failed: {_first_line(error)}") from error
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether :meth:`stream` gains anything here: the runtime takes the next inputs while it computes."""
+        return hasattr(self._session, "begin")
+
+    def stream(self, steps: Iterable[Sequence[Array]]) -> Iterator[Sequence[Array]]:
+        """The outputs of one step after the other, as :meth:`run` gives them, each valid until the next is asked for.
+        Where the runtime :attr:`overlaps`, the next step's inputs travel while this one is computed."""
+        session: Any = self._session
+        if not self.overlaps:
+            for inputs in steps:
+                yield self.run(inputs)
+            return
+        under_way = 0
+        for inputs in steps:
+            self._said(session.begin, inputs)
+            under_way += 1
+            if under_way == MOST_UNDER_WAY:
+                under_way -= 1
+                yield self._said(session.end)
+        for _ in range(under_way):
+            yield self._said(session.end)
 
     def reset(self) -> None:
         """States are zero again."""

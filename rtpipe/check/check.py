@@ -32,7 +32,8 @@ Runner = Callable[[Task, Path, Callable[[str], None]], Outcome]
 class Checked(msgspec.Struct, frozen=True):
     """A runtime on a device in a precision, at a size. ``state``: ``"right"``, ``"wrong"``, ``"failed"`` (it is there
     but did not run) or ``"absent"``; ``says`` why, or what is odd. Times in ms over ``timed`` pictures: of the network
-    alone and of the whole step from a window to a picture; ``per_second`` pictures; memory in MiB."""
+    alone, of the same with the next one's inputs travelling meanwhile, and of the whole step from a window to a
+    picture; ``per_second`` pictures; memory in MiB."""
 
     runtime: str
     device: str
@@ -51,6 +52,7 @@ class Checked(msgspec.Struct, frozen=True):
     picture_p50_ms: float | None = None
     picture_p99_ms: float | None = None
     per_second: float | None = None
+    overlapped_ms: float | None = None
     timed: int = 0
     ready_s: float | None = None
     host_mib: float | None = None
@@ -201,6 +203,7 @@ def _speed(taken: Taken) -> dict[str, Any]:
         "picture_p99_ms": float(np.percentile(picture, 99)),
         "per_second": float(len(picture) / picture.sum() * 1e3),
         "timed": len(picture),
+        "overlapped_ms": taken.overlapped_ms,
     }
     if len(network):
         found |= {

@@ -131,14 +131,26 @@ def table(ways: list[Checked], size: str) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold", title=size, title_justify="left")
     grid.add_column("", no_wrap=True)
     grid.add_column("verdict", overflow="fold")
-    heads = ("max error", "mean error", "PSNR", "ms p50", "p99", "picture ms", "p99", "per s", "MiB", "GPU MiB")
+    heads = (
+        "max error",
+        "mean error",
+        "PSNR",
+        "ms p50",
+        "p99",
+        "overlapped",
+        "picture ms",
+        "p99",
+        "per s",
+        "MiB",
+        "GPU MiB",
+    )
     for head in heads:
         grid.add_column(head, justify="right", no_wrap=True)
     for each in ways:
         word = "reference" if each.reference else each.state
         says = "" if each.reference or not each.says else f": {each.says}"
         errors = [_error(each.max_error), _error(each.mean_error), _psnr(each)]
-        times = [each.network_p50_ms, each.network_p99_ms, each.picture_p50_ms, each.picture_p99_ms]
+        times = [each.network_p50_ms, each.network_p99_ms, each.overlapped_ms, each.picture_p50_ms, each.picture_p99_ms]
         rest = [_number(each.per_second), _number(each.host_mib), _number(each.gpu_mib)]
         verdict = Text(word, style=COLOURS[each.state]).append(says, style="default")
         grid.add_row(Text(title(each)), verdict, *errors, *(_ms(one) for one in times), *rest)

@@ -42,6 +42,22 @@ class Spoilt:
         self._inner.close()
 
 
+class Overlapping(Spoilt):
+    """One that takes the next step's inputs while this one is computed; ``mixes``: it gives them in the wrong order."""
+
+    def __init__(self, *given: Any, mixes: bool) -> None:
+        super().__init__(*given)
+        self._mixes = mixes
+        self._under_way: list[Sequence[Array]] = []
+
+    def begin(self, inputs: Sequence[Array]) -> None:
+        assert len(self._under_way) < 2
+        self._under_way.append([np.array(one) for one in self.run(inputs)])
+
+    def end(self) -> Sequence[Array]:
+        return self._under_way.pop(-1 if self._mixes else 0)
+
+
 def as_it_is(step: int, outputs: Sequence[Array]) -> Sequence[Array]:
     return outputs
 
@@ -58,6 +74,8 @@ def install(
     forgets: bool = False,
     remembers: bool = False,
     fails: Exception | None = None,
+    overlaps: bool = False,
+    mixes: bool = False,
 ) -> None:
     """This machine, with a TensorRT on a GPU beside what it has."""
 
@@ -65,6 +83,8 @@ def install(
         progress(f"TensorRT: building {graph.name}, 50 % after 3 s")
         if fails is not None:
             raise fails
+        if overlaps:
+            return Overlapping(graph, spoil, forgets, remembers, mixes=mixes)
         return Spoilt(graph, spoil, forgets, remembers)
 
     fake = SimpleNamespace(available=lambda: ("10.3.0", {"cuda": ("fp32", "fp16")}), open=open)

@@ -113,6 +113,19 @@ def test_a_tensorrt_that_is_wrong_is_found_and_one_that_rounds_is_not(
         assert found.facts["runtime"] == f"TensorRT 10.3.0, cuda, {precision}, captured graph"
 
 
+@pytest.mark.parametrize("mixes", [False, True])
+def test_steps_that_overlap_are_timed_and_held_to_single_ones(monkeypatch: pytest.MonkeyPatch, mixes: bool) -> None:
+    fake_runtime.install(monkeypatch, overlaps=True, mixes=mixes)
+    found = of(checked("fp32"), "tensorrt", "cuda", "fp32")
+    assert found.state == ("failed" if mixes else "right")
+    assert ("steps that overlap give other outputs" in found.says) == mixes
+    assert (found.overlapped_ms is None) == mixes
+
+
+def test_a_runtime_without_overlap_has_no_time_for_it() -> None:
+    assert of(checked("fp32"), "onnxruntime", "cpu", "fp32").overlapped_ms is None
+
+
 def test_both_precisions_are_checked_on_a_gpu_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_runtime.install(monkeypatch)
     ran = [(w.runtime, w.precision) for w in checked().ways if w.state != "absent" and w.device == "cuda"]

@@ -58,6 +58,7 @@ sinks: [{{sink: record, dir: {tmp_path}/out, streams: [events, frames, output]}}
         assert any("right" in note and "left" in note and "ms" in note for note in plain.notes)
 
 
+@pytest.mark.slow
 def test_frames_joined_on_one_clock_give_the_very_pictures_of_the_recording_itself(tmp_path):
     """A recording's frames, taken from a second replay of it, must make no difference."""
     recording = make(tmp_path / "a.h5")

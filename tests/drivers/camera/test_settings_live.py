@@ -20,6 +20,7 @@ def run(tmp_path, shared):
     run.kill()
 
 
+@pytest.mark.slow
 def test_settings_change_while_it_streams(run):
     control = run.flowing().running.control
     said = {

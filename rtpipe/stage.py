@@ -22,6 +22,8 @@ class Stage(Protocol):
 
     A stage may also have ``facts`` (a mapping of words for the run's report: files written, an estimate), ``note(name,
     text)`` (text to keep with a recording) and ``control(command) -> str`` (as a driver's); the worker uses them if so.
+    ``each(packet)``: what :meth:`process` returns one by one, each valid until the next is asked for, where much may be
+    made of one packet.
     """
 
     @property

@@ -90,8 +90,24 @@ def load(config: str, *, source: str | None = None, overrides: Sequence[str] = (
     if source is not None:
         document = _with_source(document, source)
     for assignment in overrides:
-        document = override(_named_filters(document), [_spelled(document, assignment)])
+        spelled = _spelled(document, assignment)
+        changed = override(_named_filters(document), [spelled])
+        document = _another_engine(document, changed) if spelled.startswith("engine.network=") else changed
     return check(document)
+
+
+def _another_engine(before: Document, after: Document) -> Document:
+    """The pipeline with another network than the file's: without its weights, and without what the new one cannot be
+    set to. What is given on the command line afterwards is not touched."""
+    old, new = before.data.get("engine"), after.data.get("engine")
+    if not (isinstance(old, dict) and isinstance(new, dict)) or old.get("network") == new.get("network"):
+        return after
+    if new.get("network") not in registry.names("engines"):
+        return after
+    fields = msgspec.structs.fields(registry.load("engines", new["network"]).Settings)
+    known = {"network", *KEYS, *(field.name for field in fields)} - {"weights"}
+    engine = {key: value for key, value in new.items() if key in known}
+    return Document(after.name, {**after.data, "engine": engine}, after.lines)
 
 
 def _with_source(document: Document, source: str) -> Document:

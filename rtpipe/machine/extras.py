@@ -74,6 +74,9 @@ def torch(release: str) -> Fact:
         return Fact("accelerators", "PyTorch", "ok", says)
     if release:
         says = f"{version} does not see the GPU (built for {torch.version.cuda or 'the processor alone'})"
+        if "(release)" in release:  # a Jetson
+            says += "; it exports networks for TensorRT all the same, and NVIDIA has a build for each JetPack"
+            return Fact("accelerators", "PyTorch", "note", says)
         return Fact("accelerators", "PyTorch", "note", says, "pip install --force-reinstall torch")
     return Fact("accelerators", "PyTorch", "ok", f"{version}, on the processor")
 

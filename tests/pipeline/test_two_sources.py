@@ -110,7 +110,8 @@ sinks:
     assert made >= 40  # those of the first second come before the clocks are known
     assert stages["engine"]["windows inferred"]["passed"] >= made - 3
     dropped = stages["video"]["frames"]["dropped"]
-    assert stages["video"]["frames"]["passed"] >= 3 * (made - 5), dropped  # none is shown beside another's instant
+    assert set(dropped) <= {"unmatched"}  # none is shown beside another's instant
+    assert stages["video"]["frames"]["passed"] >= 2 * (made - 5), dropped
     facts = {fact["fact"]: fact["value"] for fact in result["facts"] if fact["of"] in ("engine", "webcam")}
     assert "as given" in facts["webcam joined"]
     with Reader(recorded(tmp_path / "out"), source="webcam") as webcam:

@@ -54,8 +54,9 @@ class Truth:
 
 
 def read(script: Script) -> Truth:
-    """The log of a run that has ended."""
-    lines = Path(script.log).read_bytes().splitlines()
+    """The log of a run, as far as whole lines of it are written."""
+    written = Path(script.log).read_bytes()
+    lines = written[: written.rfind(b"\n") + 1].splitlines()
     return Truth(script, tuple(msgspec.json.decode(line) for line in lines))
 
 

@@ -103,9 +103,10 @@ def synchronised(accounts: Mapping[str, Account]) -> frozenset[str]:
 
 
 def sensor_latency(accounts: Mapping[str, Account]) -> tuple[str, Latency] | None:
-    """From the instant that a picture shows to the screen, else to the picture made; None where nothing is known."""
+    """From the instant that a picture shows to the screen, else to the picture made; None where nothing is known, and
+    of a replay: there is no sensor in it, and its pace gives way to whoever is slow."""
     for name in (SHOWN, MADE):
-        for account in accounts.values():
+        for account in (account for account in accounts.values() if account.plan.live):
             latency = account.last.latency.get(name) if account.last is not None else None
             if latency is not None and latency.n:
                 return name, latency

@@ -28,6 +28,8 @@ Kind = Literal["events", "frames", "imu", "triggers", "output", "picture"]
 CARRIES_OUTPUT = True
 MOST_PACKETS = 32
 """What one read returns at most."""
+NOT_ANNOUNCED = "not_announced"
+"""Why events of a stream are dropped that the server did not have when it was first met."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,9 +159,10 @@ class Driver:
     def _take(self, packet: Packet) -> Packet | None:
         """A packet of the server's as one of ours: our numbers, our epochs, time that never goes back."""
         assert self._subscriber is not None
-        if packet.stream not in self._streams:  # a restarted server has other streams
-            return None
         self._flow.taken += packet.n_events
+        if packet.stream not in self._streams:  # a restarted server has other streams
+            self._flow.drop(NOT_ANNOUNCED, packet.n_events)
+            return None
         self._flow.passed += packet.n_events
         sessions = len(self._subscriber.ledger().sessions)
         if sessions != self._server or packet.epoch != self._their_epoch:
@@ -197,7 +200,7 @@ class Driver:
         """``events``: what the server sent us and what we know to be missing, by the reason that it gave."""
         if self._subscriber is None:
             return {"events": self._flow}
-        flow = Flow(self._flow.taken, self._flow.passed)
+        flow = Flow(self._flow.taken, self._flow.passed, dict(self._flow.dropped))
         ledger = self._subscriber.ledger()
         for reason, tally in ledger.missed.items():
             flow.taken += tally.events

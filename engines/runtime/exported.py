@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.runtime.graph import Graph, Port
+from rtpipe import whole_file
 from rtpipe.errors import WorldError
 
 LOG = logging.getLogger(__name__)
@@ -150,17 +151,8 @@ def keep(path: Path, data: bytes) -> None:
     to stop: it is said in the log."""
     digest = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for target, content in ((_checksum(path), digest.encode()), (path, data)):
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            try:
-                with part.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
+            whole_file.write(target, [content])
     except OSError as error:
         LOG.warning("%s cannot be kept, and will be exported each time: %s", path, error.strerror or error)
 

@@ -15,7 +15,6 @@ import hashlib
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from engines.runtime.graph import Graph
+from rtpipe import whole_file
 
 LOG = logging.getLogger(__name__)
 
@@ -152,18 +152,10 @@ def keep(path: Path, key: str, data: bytes, facts: Mapping[str, str] | None = No
     line = msgspec.json.encode(_Header(key, len(data), dict(facts or {}))) + b"\n"
     if len(line) > FACTS_LIMIT:
         raise ValueError(f"facts of {len(line)} bytes; {FACTS_LIMIT} at most")
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(path.parent)
-        try:
-            with part.open("wb") as file:
-                file.writelines((_first_line(line, data), line, data))
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        whole_file.write(path, [_first_line(line, data), line, data], folder_mode=0o700)
     except OSError as error:
         LOG.warning("%s cannot be kept, and will be made each time: %s", path, error.strerror or error)
         return False

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 from zmq.utils import z85
 
+from rtpipe import whole_file
 from rtpipe.errors import InputError, WorldError
 from rtpipe.sockets.curve import CurveClient, CurveServer
 
@@ -166,17 +166,7 @@ def _check_name(name: str) -> None:
 
 def _write(path: Path, text: str, mode: int) -> None:
     """Whole or not at all, and never readable by others for a moment."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(FileNotFoundError):
-            part.unlink()
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        whole_file.write(path, [text.encode()], mode=mode, folder_mode=0o700)
     except OSError as error:
         raise WorldError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

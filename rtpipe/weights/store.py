@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rtpipe import registry
+from rtpipe import registry, whole_file
 from rtpipe.errors import FormatError, InputError, WorldError
 from rtpipe.types import Array
 from rtpipe.weights.learned import Learned, Properties
@@ -122,18 +122,10 @@ def save(
     metadata = {"network": properties.network, "variant": properties.variant, "sha256": sha256}
     metadata |= {f"property.{key}": value for key, value in properties.values.items()}
     metadata |= {f"provenance.{key}": value for key, value in provenance.items()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(serialised(plain, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        whole_file.write(path, [serialised(plain, metadata)])
     except OSError as error:
         raise WorldError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return Stored(path, MappingProxyType(plain), properties, sha256, provenance)
 
 

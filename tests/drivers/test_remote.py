@@ -260,3 +260,15 @@ def test_two_sources_of_one_kind_are_refused(server, monkeypatch):
     with pytest.raises(InputError, match="two streams of events"):
         driver.open()
     driver.close()
+
+
+def test_events_of_a_stream_that_a_restarted_server_adds_are_counted(server):
+    """The driver said at the start what it has; more cannot travel."""
+    _, endpoint = server()
+    driver = Driver(Settings(connect=endpoint))
+    driver.open()
+    t = np.arange(5)
+    assert driver._take(Packet("new/events", 0, 0, 9, 1, Events(t, t, t, t % 2))) is None
+    flow = driver.flows["events"]
+    assert (flow.taken, flow.passed, flow.dropped) == (5, 0, {"not_announced": 5})
+    driver.close()
